@@ -1,0 +1,187 @@
+//! The command line: one file a command, and the exit codes they share (contract, section 7).
+//!
+//! Only here is anything printed. A command returns what went wrong as a [`Failure`]; nothing
+//! panics at a user's mistake, and a reader that closes the pipe ends a command in peace.
+
+mod adopt_queue;
+mod check;
+mod init;
+mod resume;
+mod run;
+mod webhooks;
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::store;
+
+/// Delivers purchase, transfer and work orders from a local SQLite queue to HTTP receivers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "orderfeed",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        help = "The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]"
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Init(init::Args),
+    Check(check::Args),
+    AdoptQueue(adopt_queue::Args),
+    Resume(resume::Args),
+    Webhooks(webhooks::Args),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` are errors to clap, with exit code 0.
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            drop(error.print());
+            return exit.into();
+        }
+    };
+    let place = ConfigPlace(cli.config);
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args, &place),
+        Command::Init(args) => init::run(&args, &place),
+        Command::Check(args) => check::run(&args, &place),
+        Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
+        Command::Resume(args) => resume::run(&args, &place),
+        Command::Webhooks(args) => webhooks::run(&args, &place),
+    };
+    match done {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                drop(writeln!(io::stderr(), "orderfeed: {}", failure.message));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+/// Where the configuration is: as the command line says, or the environment, or the default.
+struct ConfigPlace(Option<PathBuf>);
+
+impl ConfigPlace {
+    fn path(&self) -> PathBuf {
+        self.0
+            .clone()
+            .or_else(|| std::env::var_os("ORDERFEED_CONFIG").map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from("/etc/orderfeed/config.toml"))
+    }
+
+    fn load(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.path())?)
+    }
+}
+
+/// How a command ends (contract, section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Done.
+    Done = 0,
+    /// It failed or was refused.
+    Failed = 1,
+    /// The arguments or the configuration are wrong.
+    Usage = 2,
+    /// Not allowed.
+    NotAllowed = 4,
+    /// A file is missing, damaged, foreign, or held by another daemon.
+    Damaged = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    /// What was wrong, where, and what to do next.
+    message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self {
+            exit,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        let exit = match &error {
+            store::Error::NotPermitted { .. } => Exit::NotAllowed,
+            store::Error::Missing(_)
+            | store::Error::Foreign { .. }
+            | store::Error::Held { .. }
+            | store::Error::Disagree(_) => Exit::Damaged,
+            store::Error::Sqlite { .. } if error.is_lasting() => Exit::Damaged,
+            store::Error::Exists(_)
+            | store::Error::Sqlite { .. }
+            | store::Error::Io { .. }
+            | store::Error::Stopped => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<config::Errors> for Failure {
+    fn from(errors: config::Errors) -> Self {
+        Self::new(Exit::Usage, errors)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == ErrorKind::BrokenPipe {
+            // Whoever read the output has seen enough.
+            Self::new(Exit::Done, "")
+        } else {
+            Self::new(Exit::Failed, error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

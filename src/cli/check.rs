@@ -1,0 +1,103 @@
+//! `orderfeed check`: whether the configuration is right, and what it would do.
+
+use std::io::Write;
+
+use super::{ConfigPlace, Exit, Failure};
+use crate::config::Config;
+use crate::daemon::{Preview, Stores};
+use crate::feed::order::OrderType;
+use crate::sender::reach;
+use crate::store::{self, files};
+
+/// Check the configuration, and say what it would do; nothing is changed or sent
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Also open a connection to each webhook; nothing is sent over it
+    #[arg(long)]
+    connect: bool,
+}
+
+pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
+    let config = place.load()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} is valid", config.file.display())?;
+    if config.webhooks.is_empty() {
+        writeln!(
+            out,
+            "it has no [webhook.NAME]: orders will queue up, and nothing is sent"
+        )?;
+    }
+    for obstacle in files::obstacles_for_producers(&config.queue.path) {
+        writeln!(out, "note: {obstacle}")?;
+    }
+    let previews = match Stores::open(&config.queue.path, &config.ledger.path) {
+        Ok(mut stores) => Some(stores.preview(&config)?),
+        Err(held @ store::Error::Held { .. }) => {
+            writeln!(out, "what waits is not shown: {held}")?;
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for preview in previews.iter().flatten() {
+        describe(&mut out, preview, &config)?;
+    }
+    if args.connect {
+        connect(&mut out, &config)?;
+    }
+    Ok(())
+}
+
+fn describe(out: &mut impl Write, preview: &Preview, config: &Config) -> std::io::Result<()> {
+    let name = &preview.name;
+    if let Some(reason) = &preview.held {
+        return writeln!(out, "{name}: held: {reason}");
+    }
+    let active = config
+        .webhooks
+        .iter()
+        .any(|webhook| webhook.name == *name && webhook.policy.active);
+    let waiting: Vec<String> = OrderType::ALL
+        .into_iter()
+        .map(|order_type| (order_type, preview.waiting[order_type]))
+        .filter(|(_, survey)| survey.waiting > 0)
+        .map(|(order_type, survey)| {
+            let at_least = if survey.complete { "" } else { "at least " };
+            format!("{at_least}{} {order_type}", survey.waiting)
+        })
+        .collect();
+    let waiting = match (waiting.is_empty(), active) {
+        (true, _) => "nothing waits".to_owned(),
+        (false, true) => format!("would send {}", waiting.join(", ")),
+        (false, false) => format!("inactive; {} wait", waiting.join(", ")),
+    };
+    let parked = match preview.parked {
+        0 => String::new(),
+        parked => format!("; {parked} parked (collected, and no longer selected)"),
+    };
+    writeln!(out, "{name}: {waiting}{parked}")
+}
+
+/// Reaches each webhook, one after another.
+fn connect(out: &mut impl Write, config: &Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut unreached = 0;
+    for webhook in &config.webhooks {
+        match runtime.block_on(reach::reach(&webhook.endpoint)) {
+            Ok(what) => writeln!(out, "{}: reached: {what}", webhook.name)?,
+            Err(error) => {
+                unreached += 1;
+                writeln!(out, "{}: not reached: {error}", webhook.name)?;
+            }
+        }
+    }
+    if unreached == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "{unreached} of {} webhooks can't be reached",
+        config.webhooks.len()
+    );
+    Err(Failure::new(Exit::Failed, message))
+}

@@ -1,0 +1,90 @@
+//! `orderfeed run`: the daemon, in the foreground, until SIGTERM or Ctrl-C.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{ConfigPlace, Failure};
+use crate::config::Config;
+use crate::daemon::{self, Reins, Stores};
+use crate::store::files;
+use crate::telemetry;
+
+/// Deliver what is in the queue, and go on until stopped
+///
+/// SIGTERM and Ctrl-C start no further request, let those in flight finish, and end it. SIGHUP
+/// reads the configuration again.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
+    let config = place.load()?;
+    telemetry::init(&config.log);
+    let stores = Stores::open(&config.queue.path, &config.ledger.path)?;
+    for obstacle in files::obstacles_for_producers(&config.queue.path) {
+        warn!("{obstacle}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let lanes = tokio::task::LocalSet::new();
+    let (stop, stopping) = watch::channel(false);
+    let (reload, reloading) = watch::channel(Arc::new(config));
+    let file = place.path();
+    lanes.block_on(&runtime, async {
+        let signals = tokio::task::spawn_local(obey_signals(stop, reload, file)?);
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            "orderfeed {} runs",
+            env!("CARGO_PKG_VERSION")
+        );
+        daemon::run(
+            stores,
+            Reins {
+                stop: stopping,
+                reload: reloading,
+            },
+        )
+        .await?;
+        signals.abort();
+        info!("stopped");
+        Ok(())
+    })
+}
+
+/// Turns signals into what the daemon understands. The handlers are in place when this returns.
+fn obey_signals(
+    stop: watch::Sender<bool>,
+    reload: watch::Sender<Arc<Config>>,
+    file: PathBuf,
+) -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    // All or nothing: a broken file changes nothing.
+                    match Config::load(&file) {
+                        Ok(config) => drop(reload.send(Arc::new(config))),
+                        Err(errors) => error!("the configuration is not reloaded, the old one holds:\n{errors}"),
+                    }
+                    continue;
+                }
+            }
+            if stop.send_replace(true) {
+                info!(
+                    "still waiting for requests in flight; a SIGKILL would leave their outcome unknown"
+                );
+            } else {
+                info!("stopping: no further request is started, those in flight may finish");
+            }
+        }
+    })
+}

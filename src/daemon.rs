@@ -1,0 +1,317 @@
+//! The daemon: a lane for each webhook, what wakes them, signals and reload.
+//!
+//! All of it runs on one thread, beside one for the queue and one for the ledger. It decides
+//! nothing about deliveries: that is `feed`'s, carried out by [`lane`].
+
+pub mod lane;
+mod shell;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::clock::{Reading, WallTime};
+use crate::config::{Config, Webhook};
+use crate::feed::order::PerType;
+use crate::feed::webhook::WebhookName;
+use crate::sender::Sender;
+use crate::store::ledger::configure::{Configured, Registered};
+use crate::store::ledger::{Ledger, WebhookId};
+use crate::store::queue::{Queue, Survey};
+use crate::store::worker::{LedgerHandle, QueueHandle};
+use crate::store::{self};
+use lane::{Halt, Settings};
+use shell::{LaneShell, Shared};
+
+/// The queue is told this often, at most, how far the ledger came.
+const MARK_GAP: Duration = Duration::from_secs(10);
+
+/// A running daemon's reins.
+#[derive(Debug)]
+pub struct Reins {
+    /// `true` starts no further request, lets those in flight finish, and ends the daemon.
+    pub stop: watch::Receiver<bool>,
+    /// Each new value is a configuration to go on with.
+    pub reload: watch::Receiver<Arc<Config>>,
+}
+
+/// Both files, open and known to belong together.
+#[derive(Debug)]
+pub struct Stores {
+    queue: Queue,
+    ledger: Ledger,
+}
+
+impl Stores {
+    /// Opens the ledger, then the queue, and makes sure that they agree.
+    pub fn open(queue: &Path, ledger: &Path) -> Result<Self, store::Error> {
+        let ledger = Ledger::open(ledger, &Reading::take())?;
+        let mut queue = Queue::open(queue)?;
+        queue.look(ledger.clock().now())?;
+        ledger.agree_with(&queue)?;
+        Ok(Self { queue, ledger })
+    }
+
+    /// What the configuration would do: of each webhook in it, what waits for it. Nothing is
+    /// changed.
+    pub fn preview(&mut self, config: &Config) -> Result<Vec<Preview>, store::Error> {
+        let registered = self.ledger.preview(
+            &configured(config),
+            self.queue.newest_noticed(),
+            WallTime::now(),
+        )?;
+        let mut previews = Vec::new();
+        for (name, registered) in registered {
+            let mut preview = Preview {
+                name,
+                held: None,
+                waiting: PerType::default(),
+                parked: 0,
+            };
+            match registered {
+                Registered::NoStart { reason } => preview.held = Some(reason),
+                Registered::Known(webhook_id, places, selections) => {
+                    preview.parked = self.ledger.parked(webhook_id)?;
+                    for (order_type, place) in places.iter() {
+                        let survey =
+                            self.queue
+                                .survey(order_type, place.cursor, &selections, SURVEY_MAX)?;
+                        preview.waiting[order_type] = survey;
+                        preview.parked += survey.parked;
+                    }
+                }
+            }
+            previews.push(preview);
+        }
+        Ok(previews)
+    }
+}
+
+/// What a configuration means for one webhook.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// Its name.
+    pub name: WebhookName,
+    /// Why it is held, if the ledger does not know where it begins (D27).
+    pub held: Option<String>,
+    /// What it would send, by order type.
+    pub waiting: PerType<Survey>,
+    /// What it collected and does not select (D25).
+    pub parked: u64,
+}
+
+/// A preview looks at so many rows of an order type at most.
+const SURVEY_MAX: u64 = 100_000;
+
+/// Runs until it is told to stop, or can't go on. The stores must have been opened by the paths
+/// of the first configuration.
+pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
+    let Stores { queue, ledger } = stores;
+    let clock = ledger.clock();
+    let path = queue.path().to_owned();
+    let thread = |source| store::Error::Io {
+        path,
+        doing: "starting a thread",
+        source,
+    };
+    let (queue, ledger) = QueueHandle::spawn(queue)
+        .and_then(|queue| LedgerHandle::spawn(ledger).map(|ledger| (queue, ledger)))
+        .map_err(thread)?;
+    let (noticed, _) = watch::channel(0);
+    let shared = Shared {
+        queue,
+        ledger,
+        clock,
+        noticed,
+        stopping: reins.stop.clone(),
+    };
+    let config = Arc::clone(&reins.reload.borrow_and_update());
+    let mut lanes = Lanes {
+        shared,
+        running: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    };
+    lanes.apply(&config).await?;
+    let lasting = lanes.govern(config, &mut reins).await;
+    lanes.finish(lasting).await
+}
+
+/// The lanes, by webhook.
+struct Lanes {
+    shared: Shared,
+    running: BTreeMap<WebhookId, watch::Sender<Option<Arc<Settings>>>>,
+    tasks: JoinSet<Halt>,
+}
+
+impl Lanes {
+    /// Looks, marks and reloads until it is time to end; the error that ends it, if any.
+    async fn govern(&mut self, mut config: Arc<Config>, reins: &mut Reins) -> Option<store::Error> {
+        let mut poll = ticks(config.queue.poll_interval);
+        let mut mark = ticks(MARK_GAP);
+        let mut marked = None;
+        let mut refused = false;
+        loop {
+            tokio::select! {
+                _ = reins.stop.changed() => return None,
+                reloaded = reins.reload.changed() => {
+                    if reloaded.is_ok() {
+                        let next = Arc::clone(&reins.reload.borrow_and_update());
+                        match self.reload(&config, &next).await {
+                            Ok(()) => {
+                                poll = ticks(next.queue.poll_interval);
+                                config = next;
+                            }
+                            Err(error) if error.is_lasting() => return Some(error),
+                            Err(error) => error!("{error}; the configuration is not reloaded, the old one holds"),
+                        }
+                    }
+                }
+                _ = poll.tick() => match self.shared.look().await {
+                    Ok(()) => refused = false,
+                    Err(error) if error.is_lasting() => return Some(error),
+                    Err(error) if !refused => {
+                        error!("{error}; new orders are not noticed until this is mended");
+                        refused = true;
+                    }
+                    Err(_again) => {}
+                },
+                _ = mark.tick() => {
+                    if let Err(error) = self.mark(&mut marked).await {
+                        warn!("{error}; the queue is not told how far the ledger came, and will be later");
+                    }
+                }
+                // A lane only ends by itself when a store is lastingly out of order.
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(Halt::Store(error)) => return Some(error),
+                    Ok(Halt::Stopped) => {}
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                },
+            }
+        }
+    }
+
+    /// Ends all lanes, each after its request in flight.
+    async fn finish(mut self, lasting: Option<store::Error>) -> Result<(), store::Error> {
+        let mut lasting = lasting;
+        if lasting.is_some() {
+            // What is in flight can't be recorded: at the next start it counts as interrupted.
+            self.tasks.shutdown().await;
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Halt::Store(error)) = ended {
+                lasting.get_or_insert(error);
+            }
+        }
+        if let Err(error) = self.mark(&mut None).await {
+            warn!("{error}; the queue is not told how far the ledger came");
+        }
+        lasting.map_or(Ok(()), Err)
+    }
+
+    /// Goes on with another configuration: all of it, or nothing.
+    async fn reload(&mut self, old: &Config, new: &Config) -> Result<(), store::Error> {
+        if (&old.queue.path, &old.ledger.path) != (&new.queue.path, &new.ledger.path) {
+            warn!("queue.path and ledger.path take effect at the next start; the rest is reloaded");
+        }
+        self.shared.look().await?;
+        self.apply(new).await?;
+        info!("the configuration {} is reloaded", new.file.display());
+        Ok(())
+    }
+
+    /// Gives every webhook its settings, and every new one a lane.
+    async fn apply(&mut self, config: &Config) -> Result<(), store::Error> {
+        let webhooks = configured(config);
+        let newest = self
+            .shared
+            .queue
+            .call(|queue| Ok(queue.newest_noticed()))
+            .await?;
+        let registered = self
+            .shared
+            .ledger
+            .call(move |ledger| ledger.configure(&webhooks, newest, WallTime::now()))
+            .await?;
+        let mut settings: BTreeMap<WebhookId, Arc<Settings>> = BTreeMap::new();
+        for webhook in &config.webhooks {
+            match registered.get(&webhook.name) {
+                Some(Registered::Known(webhook_id, _, selections)) => {
+                    let webhook = Settings {
+                        name: webhook.name.clone(),
+                        policy: webhook.policy.clone(),
+                        selections: selections.clone(),
+                        endpoint: webhook.endpoint.clone(),
+                    };
+                    settings.insert(*webhook_id, Arc::new(webhook));
+                }
+                Some(Registered::NoStart { reason }) => {
+                    error!(webhook = %webhook.name, "{}: held: {reason}", webhook.name);
+                }
+                None => {}
+            }
+        }
+        for (webhook_id, running) in &self.running {
+            running.send_replace(settings.remove(webhook_id));
+        }
+        for (webhook_id, webhook) in settings {
+            let sender = Sender::new().map_err(|source| store::Error::Io {
+                path: config.file.clone(),
+                doing: "setting up TLS",
+                source: std::io::Error::other(source),
+            })?;
+            let (running, settings) = watch::channel(Some(webhook));
+            let mut shell = LaneShell::new(webhook_id, self.shared.clone(), settings, sender);
+            self.running.insert(webhook_id, running);
+            self.tasks
+                .spawn_local(async move { lane::drive(webhook_id, &mut shell).await });
+        }
+        Ok(())
+    }
+
+    /// Tells the queue how far the ledger came, unless a producer is just writing.
+    async fn mark(
+        &self,
+        marked: &mut Option<crate::feed::payload::PayloadId>,
+    ) -> Result<(), store::Error> {
+        let (ledger_id, last_sealed) = self
+            .shared
+            .ledger
+            .call(|ledger| Ok((ledger.ledger_id().to_owned(), ledger.last_sealed())))
+            .await?;
+        if last_sealed.is_none() || last_sealed == *marked {
+            return Ok(());
+        }
+        let done = self
+            .shared
+            .queue
+            .call(move |queue| queue.mark(&ledger_id, last_sealed, Duration::ZERO))
+            .await?;
+        if done {
+            *marked = last_sealed;
+        }
+        Ok(())
+    }
+}
+
+/// What the ledger needs to know of the configuration.
+fn configured(config: &Config) -> Vec<Configured> {
+    let configured = |webhook: &Webhook| Configured {
+        name: webhook.name.clone(),
+        selection: webhook.selection.clone(),
+        start: webhook.start,
+        renamed_from: webhook.renamed_from.clone(),
+    };
+    config.webhooks.iter().map(configured).collect()
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

@@ -1,0 +1,436 @@
+//! One webhook's course: the only loop there is.
+//!
+//! It asks [`next_step`] and obeys. Nothing leaves before the ledger holds it; what came of it
+//! is recorded before anything else leaves; and where the next payload may follow at once, it is
+//! sealed in that same transaction. The world around it is a [`Shell`]: the daemon's, or the
+//! simulation's, which stops it between any two steps.
+
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use crate::clock::WallTime;
+use crate::feed::lane::{Hold, Lane, Seal, Standing, Step, Wait, Waiting, WebhookState, next_step};
+use crate::feed::outcome::{Outcome, Verdict, judge};
+use crate::feed::payload::{Payload, PayloadId, PayloadState};
+use crate::feed::policy::Policy;
+use crate::feed::selection::Selections;
+use crate::feed::timestamp::Timestamp;
+use crate::feed::webhook::WebhookName;
+use crate::sender::{Endpoint, Report, Request};
+use crate::store;
+use crate::store::ledger::{
+    ANSWER_BYTES_OF_FAILURE, ANSWER_BYTES_OF_SUCCESS, Attempt, AttemptOutcome, Change, Commit,
+    WebhookId,
+};
+use crate::store::queue::Pick;
+use bytes::Bytes;
+
+/// Drives the webhook's lane until it is told to stop, or can't go on.
+pub async fn drive(webhook_id: WebhookId, shell: &mut impl Shell) -> Halt {
+    match Course::begin(webhook_id, shell).await {
+        Ok(mut course) => loop {
+            if let Err(halt) = course.turn(shell).await {
+                return halt;
+            }
+        },
+        Err(halt) => halt,
+    }
+}
+
+/// What a lane needs of the world. Each call is a point at which the lane may be cut off.
+#[expect(async_fn_in_trait, reason = "all futures run on one thread")]
+pub trait Shell {
+    /// Now, on the ledger's clock.
+    fn now(&self) -> Timestamp;
+    /// Now, on the wall clock.
+    fn wall(&self) -> WallTime;
+    /// Random bytes for a payload id.
+    fn dice(&mut self) -> [u8; 10];
+    /// The webhook's settings of this moment; `None` while the configuration does not have it.
+    fn settings(&mut self) -> Option<Arc<Settings>>;
+    /// Whether no further request is to be started.
+    fn stopping(&self) -> bool;
+    /// The lane as the ledger has it.
+    async fn load(&mut self) -> Result<Lane, Halt>;
+    /// What waits for the webhook in the queue.
+    async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Waiting, Halt>;
+    /// The orders of the next payload.
+    async fn pick(
+        &mut self,
+        seal: Seal,
+        lane: &Lane,
+        settings: &Arc<Settings>,
+    ) -> Result<Pick, Halt>;
+    /// The payload's bytes, made again; or why they can't be.
+    async fn body(&mut self, payload: &Payload) -> Result<Result<Bytes, String>, Halt>;
+    /// Writes to the ledger; it is durable when this returns.
+    async fn record(&mut self, commit: Commit) -> Result<(), Halt>;
+    /// Sends one request.
+    async fn post(&mut self, settings: &Settings, request: Request) -> Report;
+    /// Waits until then, or until something changed.
+    async fn wait(&mut self, wait: Wait) -> Result<(), Halt>;
+}
+
+/// What a webhook goes by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Its name.
+    pub name: WebhookName,
+    /// The numbers of its decisions.
+    pub policy: Policy,
+    /// Whose orders are whose.
+    pub selections: Selections,
+    /// Where its requests go.
+    pub endpoint: Endpoint,
+}
+
+/// Why a lane ended.
+#[derive(Debug)]
+pub enum Halt {
+    /// It was told to stop.
+    Stopped,
+    /// The queue or the ledger is lastingly out of order.
+    Store(store::Error),
+}
+
+/// A lane on its way.
+struct Course {
+    webhook_id: WebhookId,
+    /// Where it stands, if what is in `draft` is recorded.
+    lane: Lane,
+    /// What the ledger is yet to be told.
+    draft: Option<Commit>,
+    /// The state that was last told to the log.
+    told: Option<WebhookState>,
+}
+
+impl Course {
+    async fn begin(webhook_id: WebhookId, shell: &mut impl Shell) -> Result<Self, Halt> {
+        let lane = shell.load().await?;
+        let mut course = Self {
+            webhook_id,
+            lane,
+            draft: None,
+            told: None,
+        };
+        course.settle_interrupted(shell);
+        Ok(course)
+    }
+
+    /// An attempt that was begun and never settled was cut off (D19).
+    fn settle_interrupted(&mut self, shell: &mut impl Shell) {
+        let Some(head) = self.lane.head.as_ref().filter(|head| head.in_flight) else {
+            return;
+        };
+        let reason = "cut off by a crash or a stop".to_owned();
+        let attempt = Attempt {
+            number: head.attempts,
+            started_at: None,
+            duration: None,
+            phase: None,
+            outcome: AttemptOutcome::Interrupted,
+            status: None,
+            error: Some(reason.clone()),
+            answer: None,
+        };
+        let payload_id = head.payload.id;
+        let change = Change::Settled {
+            payload_id,
+            state: PayloadState::Pending,
+            reason: Some(reason),
+            attempt,
+        };
+        self.lane = self.lane.interrupted(shell.now());
+        self.draft(shell).changes.push(change);
+        warn!(
+            webhook_id = self.webhook_id.0,
+            %payload_id,
+            "payload {payload_id} was in flight when the last run ended: whether it arrived is unknown, it goes again with the same id"
+        );
+        if let Standing::Held(Hold::Interrupted, trouble) = &self.lane.standing {
+            error!(%payload_id, "payload {payload_id} is held: {}; `orderfeed resume` lets it go on", trouble.reason);
+        }
+    }
+
+    /// One turn: ask what is next, and obey.
+    async fn turn(&mut self, shell: &mut impl Shell) -> Result<(), Halt> {
+        if shell.stopping() {
+            self.flush(shell).await?;
+            return Err(Halt::Stopped);
+        }
+        let Some(settings) = shell.settings() else {
+            self.flush(shell).await?;
+            return shell
+                .wait(Wait {
+                    until: None,
+                    state: WebhookState::Inactive,
+                })
+                .await;
+        };
+        if self.lane.selections_version != settings.selections.version() {
+            self.lane = self.lane.reselected(settings.selections.version());
+            self.draft(shell);
+        }
+        // Behind a pending payload nothing is looked for (D10).
+        let waiting = match self.lane.head {
+            Some(_) => Waiting::default(),
+            None => shell.waiting(&self.lane, &settings).await?,
+        };
+        match next_step(&self.lane, &waiting, &settings.policy, shell.now()) {
+            Step::Seal(seal) => self.seal(seal, &settings, shell).await,
+            Step::Send => self.resume(&settings, shell).await,
+            Step::Wait(wait) => {
+                self.flush(shell).await?;
+                self.tell(wait.state, &settings);
+                shell.wait(wait).await
+            }
+        }
+    }
+
+    /// Composes the next payload and sends it; or only gets on in the queue, if what was read
+    /// holds nothing for this webhook.
+    async fn seal(
+        &mut self,
+        seal: Seal,
+        settings: &Arc<Settings>,
+        shell: &mut impl Shell,
+    ) -> Result<(), Halt> {
+        let pick = shell.pick(seal, &self.lane, settings).await?;
+        let now = shell.now();
+        let of_type = |seqs: Vec<_>| seqs.into_iter().map(move |seq| (seal.order_type, seq));
+        for row in &pick.set_aside {
+            warn!(
+                webhook = %settings.name, seq = row.seq.0,
+                "order {} can't be delivered and is set aside: {}", row.seq, row.reason
+            );
+        }
+        let draft = self.draft(shell);
+        draft.parked.extend(of_type(pick.parked));
+        draft.unparked.extend(of_type(pick.unparked));
+        draft.set_aside.extend(pick.set_aside);
+        draft.newest_noticed = pick.newest_noticed;
+        let Some(picked) = pick.picked else {
+            self.lane = self.lane.looked(seal.order_type, pick.progress);
+            return self.flush(shell).await;
+        };
+        let (payload, body) = picked.seal(PayloadId::new(now, shell.dice()));
+        self.lane = self.lane.sealed(payload.clone(), pick.progress);
+        self.draft(shell).changes.push(Change::Sealed(payload));
+        self.flush(shell).await?;
+        self.attempt(body, settings, shell).await
+    }
+
+    /// Sends the pending payload again: the same bytes under the same id (D9), or nothing.
+    async fn resume(
+        &mut self,
+        settings: &Arc<Settings>,
+        shell: &mut impl Shell,
+    ) -> Result<(), Halt> {
+        let Some(head) = &self.lane.head else {
+            return Ok(());
+        };
+        let payload_id = head.payload.id;
+        match shell.body(&head.payload).await? {
+            Ok(body) => {
+                self.lane = self.lane.begun();
+                let attempts = self.attempts();
+                self.draft(shell)
+                    .changes
+                    .push(Change::Begun(payload_id, attempts));
+                self.flush(shell).await?;
+                self.attempt(body, settings, shell).await
+            }
+            Err(what) => {
+                error!(webhook = %settings.name, %payload_id, "{what}; the webhook is held, and other bytes are not sent under this id");
+                self.lane = self.lane.mismatched(what, shell.now());
+                self.draft(shell);
+                self.flush(shell).await
+            }
+        }
+    }
+
+    /// Makes the attempt that was begun. What comes of it is left in the draft: the next turn
+    /// may have something to add.
+    async fn attempt(
+        &mut self,
+        body: Bytes,
+        settings: &Arc<Settings>,
+        shell: &mut impl Shell,
+    ) -> Result<(), Halt> {
+        let Some(head) = self.lane.head.clone() else {
+            return Ok(());
+        };
+        let payload = &head.payload;
+        if shell.stopping() {
+            self.lane = self.lane.withheld();
+            let attempts = self.attempts();
+            self.draft(shell)
+                .changes
+                .push(Change::Withheld(payload.id, attempts));
+            return Ok(());
+        }
+        let request = Request {
+            payload_id: payload.id,
+            event: format!("{}.{}", payload.order_type, payload.action),
+            attempt: head.attempts,
+            body,
+        };
+        let report = shell.post(settings, request).await;
+        let ended = shell.now();
+        // What changed in the configuration meanwhile counts from this judgement on (D9).
+        let settings = shell.settings().unwrap_or_else(|| Arc::clone(settings));
+        let verdict = judge(&report.outcome, &head, &self.lane, &settings.policy, ended);
+        tell_verdict(&settings, payload, &report, &verdict, shell.wall());
+        self.lane = self.lane.settled(&verdict, ended);
+        let (state, reason) = match &verdict {
+            Verdict::Delivered => (PayloadState::Delivered, None),
+            Verdict::Failed { reason, .. } => (PayloadState::Failed, Some(reason.clone())),
+            Verdict::Retry { .. } | Verdict::Deactivated(_) => {
+                (PayloadState::Pending, Some(report.outcome.to_string()))
+            }
+        };
+        let change = Change::Settled {
+            payload_id: payload.id,
+            state,
+            reason,
+            attempt: attempt_of(head.attempts, report, &verdict),
+        };
+        self.draft(shell).changes.push(change);
+        Ok(())
+    }
+
+    /// Requests begun with the head payload's id.
+    fn attempts(&self) -> u32 {
+        self.lane.head.as_ref().map_or(0, |head| head.attempts)
+    }
+
+    /// What the ledger is yet to be told.
+    fn draft(&mut self, shell: &impl Shell) -> &mut Commit {
+        let lane = &self.lane;
+        self.draft
+            .get_or_insert_with(|| Commit::new(self.webhook_id, lane.clone(), shell.wall()))
+    }
+
+    /// Tells the ledger.
+    async fn flush(&mut self, shell: &mut impl Shell) -> Result<(), Halt> {
+        if let Some(mut commit) = self.draft.take() {
+            commit.lane = self.lane.clone();
+            commit.at = shell.wall();
+            shell.record(commit).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the log of a state in which nothing is sent until somebody does something.
+    fn tell(&mut self, state: WebhookState, settings: &Settings) {
+        if self.told.replace(state) == Some(state) {
+            return;
+        }
+        let name = &settings.name;
+        let reason = self
+            .lane
+            .standing
+            .trouble()
+            .map_or("", |trouble| &trouble.reason);
+        match state {
+            WebhookState::Inactive => {
+                info!(webhook = %name, "{name}: inactive (active = false); its orders wait");
+            }
+            WebhookState::Deactivated => {
+                error!(webhook = %name, "{name}: deactivated: {reason}; its orders wait until `orderfeed resume {name}`");
+            }
+            WebhookState::Held
+                if !matches!(self.lane.standing, Standing::Held(Hold::Endpoint, _)) =>
+            {
+                error!(webhook = %name, "{name}: held: {reason}; its orders wait until `orderfeed resume {name}`");
+            }
+            WebhookState::Held
+            | WebhookState::Idle
+            | WebhookState::Pacing
+            | WebhookState::Retrying
+            | WebhookState::Down => {}
+        }
+    }
+}
+
+/// The attempt, as the ledger keeps it.
+fn attempt_of(number: u32, report: Report, verdict: &Verdict) -> Attempt {
+    let phase = report.outcome.phase();
+    let outcome = match (&report.outcome, verdict) {
+        (_, Verdict::Delivered) => AttemptOutcome::Delivered,
+        (Outcome::Answered { .. }, _) => AttemptOutcome::Failed,
+        (Outcome::TimedOut { .. } | Outcome::Broken { .. }, _) if phase.nothing_sent() => {
+            AttemptOutcome::Failed
+        }
+        (Outcome::TimedOut { .. } | Outcome::Broken { .. }, _) => AttemptOutcome::Unknown,
+    };
+    let answer_bytes_max = match outcome {
+        AttemptOutcome::Delivered => ANSWER_BYTES_OF_SUCCESS,
+        AttemptOutcome::Failed | AttemptOutcome::Unknown | AttemptOutcome::Interrupted => {
+            ANSWER_BYTES_OF_FAILURE
+        }
+    };
+    Attempt {
+        number,
+        started_at: Some(report.started_at),
+        duration: Some(report.duration),
+        phase: Some(phase),
+        outcome,
+        status: report.outcome.status(),
+        error: report.error,
+        answer: report.answer.map(|mut answer| {
+            answer.truncate(answer.floor_char_boundary(answer_bytes_max));
+            answer
+        }),
+    }
+}
+
+/// A line for each attempt, which reads well on its own.
+fn tell_verdict(
+    settings: &Settings,
+    payload: &Payload,
+    report: &Report,
+    verdict: &Verdict,
+    now: WallTime,
+) {
+    let name = &settings.name;
+    let payload_id = payload.id;
+    let items = payload.members.seqs().len();
+    let what = match items {
+        1 => format!("1 {}", payload.order_type),
+        _ => format!("{items} {}s", payload.order_type),
+    };
+    let ms = report.duration.as_millis();
+    let outcome = match &report.error {
+        Some(error) => format!("{}: {error}", report.outcome),
+        None => report.outcome.to_string(),
+    };
+    match verdict {
+        Verdict::Delivered => {
+            info!(webhook = %name, %payload_id, items, duration_ms = ms, "{name}: delivered {what} in {ms} ms ({outcome})");
+        }
+        Verdict::Retry { wait, standing, .. } => {
+            let due = WallTime(now.0 + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2))
+                .local(now);
+            let standing = match standing {
+                Standing::Up => "",
+                Standing::Down(_) => ", still down",
+                Standing::Held(..) | Standing::Deactivated(_) => ", held",
+            };
+            warn!(webhook = %name, %payload_id, items, duration_ms = ms, "{name}: {what} not delivered ({outcome}){standing}; next attempt at {due}");
+        }
+        Verdict::Failed { standing, .. } => {
+            let down = match standing {
+                Standing::Up => "",
+                Standing::Down(_) | Standing::Held(..) | Standing::Deactivated(_) => {
+                    "; the webhook is down, and goes on trying with its next payload"
+                }
+            };
+            error!(webhook = %name, %payload_id, items, duration_ms = ms, "{name}: {what} failed for good ({outcome}), kept in the ledger{down}");
+        }
+        Verdict::Deactivated(trouble) => {
+            error!(webhook = %name, %payload_id, items, duration_ms = ms, "{name}: {what} not delivered, the webhook is deactivated: {}", trouble.reason);
+        }
+    }
+}

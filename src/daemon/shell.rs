@@ -1,0 +1,258 @@
+//! The world of one lane: the stores' threads, the clock, the sender, and what wakes it.
+//!
+//! Where the queue or the ledger refuses for a while (a full disk, a lock), this waits and tries
+//! again, and the lane knows nothing of it; meanwhile it sends nothing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use super::lane::{Halt, Settings, Shell};
+use crate::clock::{self, Clock, WallTime};
+use crate::failpoint;
+use crate::feed::lane::{Lane, Seal, Wait, Waiting};
+use crate::feed::payload::Payload;
+use crate::feed::timestamp::Timestamp;
+use crate::sender::{Report, Request, Sender};
+use crate::store::ledger::{Change, Commit, WebhookId};
+use crate::store::queue::{Pick, Queue};
+use crate::store::worker::{LedgerHandle, QueueHandle};
+use crate::store::{self};
+
+/// A store that refuses is asked again after this.
+const STORE_RETRY_GAP: Duration = Duration::from_secs(1);
+
+/// A stop waits so long for a store that refuses; an outcome that could not be recorded by
+/// then counts as interrupted at the next start.
+const STORE_PATIENCE_AT_STOP: Duration = Duration::from_secs(10);
+
+/// Nobody sleeps longer in one go: timers stand still while the machine is suspended.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+
+/// What all lanes share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) queue: QueueHandle,
+    pub(super) ledger: LedgerHandle,
+    pub(super) clock: Clock,
+    /// Counts the looks that found something.
+    pub(super) noticed: watch::Sender<u64>,
+    /// Whether no further request is to be started.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Looks for what was committed to the queue, and wakes the lanes if there is anything.
+    pub(super) async fn look(&self) -> Result<(), store::Error> {
+        let clock = self.clock;
+        let noticed = self.noticed.clone();
+        self.queue
+            .call(move |queue| {
+                if queue.look(clock.now())? {
+                    noticed.send_modify(|looks| *looks += 1);
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// The world of one lane.
+pub(super) struct LaneShell {
+    webhook_id: WebhookId,
+    shared: Shared,
+    settings: watch::Receiver<Option<Arc<Settings>>>,
+    noticed: watch::Receiver<u64>,
+    stopping: watch::Receiver<bool>,
+    sender: Sender,
+}
+
+impl LaneShell {
+    pub(super) fn new(
+        webhook_id: WebhookId,
+        shared: Shared,
+        settings: watch::Receiver<Option<Arc<Settings>>>,
+        sender: Sender,
+    ) -> Self {
+        Self {
+            webhook_id,
+            noticed: shared.noticed.subscribe(),
+            stopping: shared.stopping.clone(),
+            shared,
+            settings,
+            sender,
+        }
+    }
+
+    /// Asks the store until it does not refuse.
+    async fn insist<T, F>(&mut self, ask: impl Fn(&Shared) -> F) -> Result<T, Halt>
+    where
+        F: Future<Output = Result<T, store::Error>>,
+    {
+        let mut refused = None;
+        loop {
+            match ask(&self.shared).await {
+                Ok(value) => {
+                    if refused.is_some() {
+                        info!("the store is back, and all goes on");
+                    }
+                    return Ok(value);
+                }
+                Err(error) if error.is_lasting() => return Err(Halt::Store(error)),
+                Err(error) => {
+                    let now = self.now();
+                    let since = *refused.get_or_insert_with(|| {
+                        error!("{error}; nothing is sent until this is mended, and it is tried again every second");
+                        now
+                    });
+                    if self.stopping() && now - since >= STORE_PATIENCE_AT_STOP {
+                        return Err(Halt::Store(error));
+                    }
+                    sleep(STORE_RETRY_GAP).await;
+                }
+            }
+        }
+    }
+}
+
+impl Shell for LaneShell {
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime::now()
+    }
+
+    fn dice(&mut self) -> [u8; 10] {
+        clock::dice()
+    }
+
+    fn settings(&mut self) -> Option<Arc<Settings>> {
+        self.settings.borrow_and_update().clone()
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    async fn load(&mut self) -> Result<Lane, Halt> {
+        let webhook_id = self.webhook_id;
+        self.insist(|shared| {
+            let ledger = shared.ledger.clone();
+            async move { ledger.call(move |ledger| ledger.lane(webhook_id)).await }
+        })
+        .await
+    }
+
+    async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Waiting, Halt> {
+        self.noticed.mark_unchanged();
+        let places = lane.places;
+        self.insist(|shared| {
+            let (shared, settings) = (shared.clone(), Arc::clone(settings));
+            async move {
+                shared.look().await?;
+                shared
+                    .queue
+                    .call(move |queue| {
+                        queue.waiting(&places, &settings.selections, &settings.policy)
+                    })
+                    .await
+            }
+        })
+        .await
+    }
+
+    async fn pick(
+        &mut self,
+        seal: Seal,
+        lane: &Lane,
+        settings: &Arc<Settings>,
+    ) -> Result<Pick, Halt> {
+        let webhook_id = self.webhook_id;
+        let place = lane.places[seal.order_type];
+        self.insist(|shared| {
+            let (shared, settings) = (shared.clone(), Arc::clone(settings));
+            async move {
+                let parked = match place.unpark {
+                    None => Vec::new(),
+                    Some(after) => {
+                        let limit = Queue::PARKED_MAX;
+                        shared
+                            .ledger
+                            .call(move |ledger| {
+                                ledger.parked_after(webhook_id, seal.order_type, after, limit)
+                            })
+                            .await?
+                    }
+                };
+                shared
+                    .queue
+                    .call(move |queue| {
+                        queue.pick(seal, place, &parked, &settings.selections, &settings.policy)
+                    })
+                    .await
+            }
+        })
+        .await
+    }
+
+    async fn body(&mut self, payload: &Payload) -> Result<Result<Bytes, String>, Halt> {
+        self.insist(|shared| {
+            let (queue, payload) = (shared.queue.clone(), payload.clone());
+            async move { queue.call(move |queue| queue.body(&payload)).await }
+        })
+        .await
+    }
+
+    async fn record(&mut self, commit: Commit) -> Result<(), Halt> {
+        let point = match commit.changes.last() {
+            Some(Change::Sealed(_)) => "sealed",
+            Some(Change::Begun(..)) => "begun",
+            Some(Change::Withheld(..)) => "withheld",
+            Some(Change::Settled { .. }) => "settled",
+            None => "looked",
+        };
+        self.insist(|shared| {
+            let (ledger, commit) = (shared.ledger.clone(), commit.clone());
+            async move { ledger.record(commit).await }
+        })
+        .await?;
+        failpoint::reach(point);
+        Ok(())
+    }
+
+    async fn post(&mut self, settings: &Settings, request: Request) -> Report {
+        let report = self.sender.post(&settings.endpoint, request).await;
+        failpoint::reach("answered");
+        report
+    }
+
+    async fn wait(&mut self, wait: Wait) -> Result<(), Halt> {
+        let span = match wait.until {
+            Some(until) => (until - self.now()).min(SLEEP_MAX),
+            None => Duration::MAX,
+        };
+        // Where a sender is gone the daemon is ending, and `stopping` says so.
+        tokio::select! {
+            _ = self.settings.changed() => {}
+            _ = self.noticed.changed() => {}
+            _ = self.stopping.changed() => {}
+            () = sleep(span) => {}
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LaneShell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneShell")
+            .field("webhook_id", &self.webhook_id)
+            .finish_non_exhaustive()
+    }
+}

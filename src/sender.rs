@@ -1,0 +1,308 @@
+//! One payload → one POST → one [`Outcome`] (contract, section 4).
+//!
+//! The sender never retries, never sleeps, and decides nothing: it says how far the attempt came
+//! and what was answered. It follows no redirect and uses no proxy of the environment. What
+//! an answer holds is read up to a bound, and cleared of secrets before anybody else sees it.
+
+pub mod reach;
+pub mod secret;
+mod watch;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use reqwest::redirect;
+use url::Url;
+
+use crate::clock::WallTime;
+use crate::feed::outcome::{Outcome, Phase};
+use crate::feed::payload::PayloadId;
+use secret::Secret;
+use watch::{Progress, WatchedBody, WatchedResolver};
+
+/// Where a webhook's requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The receiver's address.
+    pub url: Url,
+    /// The `authorization` header's value.
+    pub authorization: Option<Secret>,
+    /// From connecting to the answer's status (D7).
+    pub timeout: Duration,
+}
+
+/// One attempt's request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `webhook-id`: the same over retries.
+    pub payload_id: PayloadId,
+    /// `orderfeed-event`: order type and action.
+    pub event: String,
+    /// `orderfeed-attempt`: counts every request with this id.
+    pub attempt: u32,
+    /// The payload's bytes.
+    pub body: Bytes,
+}
+
+/// What is told of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What the wire said.
+    pub outcome: Outcome,
+    /// What went wrong, in words, if there was no answer.
+    pub error: Option<String>,
+    /// The beginning of the answer's body, if there was an answer.
+    pub answer: Option<String>,
+    /// When it began.
+    pub started_at: WallTime,
+    /// How long it took, to the answer's status or the failure.
+    pub duration: Duration,
+}
+
+/// Of an answer's body so many bytes are read (D8).
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
+
+/// For so long an answer's body is read (D8).
+const ANSWER_READ_MAX: Duration = Duration::from_secs(2);
+
+/// Connections are kept no longer than receivers keep theirs: a request on one that is just
+/// being closed has an unknown outcome.
+const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(1);
+
+/// What sends one webhook's requests, one after another.
+#[derive(Debug)]
+pub struct Sender {
+    client: reqwest::Client,
+    progress: Arc<Progress>,
+}
+
+impl Sender {
+    /// An error if TLS can't be set up, which is when the system's certificates can't be read.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        // Where another part of the process was first, its provider is the same one.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let progress = Arc::new(Progress::default());
+        let client = reqwest::Client::builder()
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .dns_resolver(WatchedResolver::new(Arc::clone(&progress)))
+            .pool_idle_timeout(IDLE_CONNECTION_MAX)
+            .pool_max_idle_per_host(1)
+            .build()?;
+        Ok(Self { client, progress })
+    }
+
+    /// Sends one request and waits for its answer, no longer than the endpoint's `timeout`.
+    pub async fn post(&self, endpoint: &Endpoint, request: Request) -> Report {
+        let started_at = WallTime::now();
+        let started = Instant::now();
+        self.progress.set(Phase::Connect);
+        let headers = headers(endpoint, &request, started_at);
+        let body = reqwest::Body::wrap(WatchedBody::new(request.body, Arc::clone(&self.progress)));
+        let sending = self
+            .client
+            .post(endpoint.url.clone())
+            .headers(headers)
+            .body(body)
+            .send();
+        let answered = tokio::time::timeout(endpoint.timeout, sending).await;
+        let duration = started.elapsed();
+        let report = |outcome, error, answer| Report {
+            outcome,
+            error,
+            answer,
+            started_at,
+            duration,
+        };
+        match answered {
+            Err(_elapsed) => {
+                let outcome = Outcome::TimedOut {
+                    phase: self.progress.get(),
+                };
+                let error = format!(
+                    "no answer within {} (timeout)",
+                    humantime::format_duration(endpoint.timeout)
+                );
+                report(outcome, Some(error), None)
+            }
+            Ok(Err(error)) => {
+                let phase = phase_of(&error, self.progress.get());
+                report(Outcome::Broken { phase }, Some(in_words(error)), None)
+            }
+            Ok(Ok(response)) => {
+                let status = response.status().as_u16();
+                let retry_after = retry_after(response.headers(), SystemTime::now());
+                let answer = read_answer(response).await;
+                let answer = masked(
+                    &String::from_utf8_lossy(&answer),
+                    endpoint.authorization.as_ref(),
+                );
+                report(
+                    Outcome::Answered {
+                        status,
+                        retry_after,
+                    },
+                    None,
+                    Some(answer),
+                )
+            }
+        }
+    }
+}
+
+/// The request's headers, but for those that HTTP itself asks for.
+fn headers(endpoint: &Endpoint, request: &Request, now: WallTime) -> HeaderMap {
+    let text = |value: String| {
+        HeaderValue::try_from(value).expect("ids, events and numbers are visible ASCII")
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("orderfeed/", env!("CARGO_PKG_VERSION"))),
+    );
+    if let Some(secret) = &endpoint.authorization {
+        let mut value = HeaderValue::try_from(secret.expose())
+            .expect("the configuration lets only header values pass");
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    headers.insert(
+        HeaderName::from_static("webhook-id"),
+        text(request.payload_id.to_string()),
+    );
+    headers.insert(
+        HeaderName::from_static("webhook-timestamp"),
+        text(now.unix_seconds().to_string()),
+    );
+    headers.insert(
+        HeaderName::from_static("orderfeed-event"),
+        text(request.event.clone()),
+    );
+    headers.insert(
+        HeaderName::from_static("orderfeed-attempt"),
+        text(request.attempt.to_string()),
+    );
+    headers
+}
+
+/// How far an attempt came that broke off.
+fn phase_of(error: &reqwest::Error, reached: Phase) -> Phase {
+    if !error.is_connect() {
+        // A kept connection was used: nobody can say that nothing was sent.
+        return reached.max(Phase::Sending);
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>()
+            || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+        {
+            return Phase::Tls;
+        }
+        cause = error.source();
+    }
+    reached
+}
+
+/// The error and what caused it; not the url, whose query may hold a secret.
+fn in_words(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !words.ends_with(&next) {
+            words.push_str(": ");
+            words.push_str(&next);
+        }
+        cause = error.source();
+    }
+    words
+}
+
+/// How long the answer asks to wait, in seconds or until a date; garbage asks for nothing.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// The beginning of the answer's body; whatever is wrong with it, the status was said.
+async fn read_answer(mut response: reqwest::Response) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let reading = async {
+        while answer.len() < ANSWER_BYTES_MAX {
+            match response.chunk().await {
+                Ok(Some(chunk)) => answer.extend_from_slice(&chunk),
+                Ok(None) | Err(_) => break,
+            }
+        }
+    };
+    // What was read until then is kept.
+    drop(tokio::time::timeout(ANSWER_READ_MAX, reading).await);
+    answer.truncate(ANSWER_BYTES_MAX);
+    answer
+}
+
+/// The text without the secret, nor the parts of it that are long enough to tell.
+fn masked(text: &str, secret: Option<&Secret>) -> String {
+    let Some(secret) = secret else {
+        return text.to_owned();
+    };
+    let parts = secret
+        .expose()
+        .split_whitespace()
+        .filter(|part| part.len() >= 8);
+    std::iter::once(secret.expose())
+        .chain(parts)
+        .filter(|part| !part.is_empty())
+        .fold(text.to_owned(), |text, part| text.replace(part, "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
+        for (value, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            let found = retry_after(&headers, now).map(|span| span.as_secs());
+            assert_eq!(found, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_echoed_secret_is_masked() {
+        let secret = Secret::new("Bearer s3cr3t-token".to_owned());
+        let text = "you sent Bearer s3cr3t-token, that is s3cr3t-token";
+        assert_eq!(masked(text, Some(&secret)), "you sent ***, that is ***");
+        assert_eq!(masked("Bearer", Some(&secret)), "Bearer");
+    }
+}

@@ -1,0 +1,104 @@
+//! How far an attempt came (D16), observed where it passes: the name look-up, and the body as
+//! the connection takes it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::feed::outcome::Phase;
+
+/// How far the attempt under way has come. A webhook has one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicUsize);
+
+impl Progress {
+    pub(super) fn set(&self, phase: Phase) {
+        self.0.store(phase as usize, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Phase {
+        Phase::ALL[self.0.load(Ordering::Relaxed)]
+    }
+}
+
+/// The system's resolver, watched.
+#[derive(Debug)]
+pub(super) struct WatchedResolver(Arc<Progress>);
+
+impl WatchedResolver {
+    pub(super) fn new(progress: Arc<Progress>) -> Self {
+        Self(progress)
+    }
+}
+
+impl Resolve for WatchedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let progress = Arc::clone(&self.0);
+        Box::pin(async move {
+            progress.set(Phase::Dns);
+            let addresses = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let addresses: Vec<_> = addresses.collect();
+            progress.set(Phase::Connect);
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// A request's body, which says when it begins to leave and when all of it was handed over.
+///
+/// It is handed over in pieces, so that a large body is not said to have left while the
+/// connection still holds most of it back.
+#[derive(Debug)]
+pub(super) struct WatchedBody {
+    rest: Bytes,
+    progress: Arc<Progress>,
+}
+
+const PIECE_BYTES: usize = 64 * 1024;
+
+impl WatchedBody {
+    pub(super) fn new(body: Bytes, progress: Arc<Progress>) -> Self {
+        Self {
+            rest: body,
+            progress,
+        }
+    }
+}
+
+impl Body for WatchedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(length);
+        let phase = if self.rest.is_empty() {
+            Phase::Waiting
+        } else {
+            Phase::Sending
+        };
+        self.progress.set(phase);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Exact, so that the request carries a content-length (D6).
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(u64::try_from(self.rest.len()).unwrap_or(u64::MAX))
+    }
+}

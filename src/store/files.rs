@@ -1,0 +1,297 @@
+//! What the two files have in common: how they are made and opened, what marks them as ours,
+//! and who may reach them.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{During, Error};
+
+/// Below this a race in WAL mode can lose commits.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// One of the two files: what marks it, and who may reach it.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// What it is called in messages.
+    pub name: &'static str,
+    /// SQLite's `application_id`.
+    pub application_id: i32,
+    /// SQLite's `user_version`: the version of the schema.
+    pub schema_version: i32,
+    /// The statements that make it.
+    pub schema: &'static str,
+    /// Its mode, which its `-wal` and `-shm` inherit.
+    pub mode: u32,
+    /// The mode of a folder that is made for it.
+    pub folder_mode: u32,
+}
+
+/// Makes the file and, if need be, its folder; `fill` writes the first rows. All or nothing:
+/// it takes its name only when it is whole.
+pub fn create(
+    kind: Kind,
+    path: &Path,
+    fill: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<(), Error> {
+    if path.exists() {
+        return Err(Error::Exists(path.to_owned()));
+    }
+    let folder = folder_of(path);
+    if !folder.exists() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(kind.folder_mode)
+            .create(&folder)
+            .during("making the folder", &folder)?;
+        // The umask took its share.
+        set_mode(&folder, kind.folder_mode)?;
+    }
+    let unfinished = path.with_added_extension("new");
+    remove_leftovers(&unfinished)?;
+    // The mode comes first: what SQLite puts beside the file inherits it.
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(kind.mode)
+        .open(&unfinished)
+        .during("making the file", &unfinished)?;
+    set_mode(&unfinished, kind.mode)?;
+    {
+        let mut conn = connect(&unfinished)?;
+        let transaction = conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .during("making the tables", &unfinished)?;
+        transaction
+            .execute_batch(kind.schema)
+            .and_then(|()| fill(&transaction))
+            .and_then(|()| transaction.pragma_update(None, "application_id", kind.application_id))
+            .and_then(|()| transaction.pragma_update(None, "user_version", kind.schema_version))
+            .during("making the tables", &unfinished)?;
+        transaction
+            .commit()
+            .during("making the tables", &unfinished)?;
+        conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))
+            .during("switching to WAL mode", &unfinished)?;
+    }
+    fs::rename(&unfinished, path).during("naming the file", path)?;
+    sync_folder(path)
+}
+
+/// What an interrupted [`create`] left behind.
+fn remove_leftovers(unfinished: &Path) -> Result<(), Error> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let leftover = with_suffix(unfinished, suffix);
+        if leftover.exists() {
+            fs::remove_file(&leftover).during("removing what was left unfinished", &leftover)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the file and makes sure that it is ours, of this version, and may be written.
+pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
+    refuse_old_sqlite(path)?;
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Missing(path.to_owned()));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(not_permitted(
+                path,
+                "this user may not look into its folder",
+            ));
+        }
+        Err(error) => return Err(error).during("looking at it", path),
+    };
+    if metadata.len() == 0 {
+        return Err(foreign(
+            path,
+            format!(
+                "is empty (made by user {}), and no {}: somebody opened it before `orderfeed init` made it; remove it and run `orderfeed init`",
+                metadata.uid(),
+                kind.name
+            ),
+        ));
+    }
+    refuse_network_file_system(path)?;
+    if let Some(what) = unwritable(path, &metadata) {
+        return Err(not_permitted(path, &what));
+    }
+    let conn = connect(path)?;
+    let number = |pragma| {
+        conn.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0))
+            .map_err(|source| match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::NotADatabase) => foreign(path, format!(
+                    "is no SQLite file, and so no {}; restore it, or move it away and run `orderfeed init`",
+                    kind.name
+                )),
+                _ => Error::Sqlite { path: path.to_owned(), doing: "opening", source },
+            })
+    };
+    if number("application_id")? != kind.application_id {
+        return Err(foreign(
+            path,
+            format!(
+                "is a SQLite file of something else, and no {} of orderfeed; check the path in the configuration",
+                kind.name
+            ),
+        ));
+    }
+    let version = number("user_version")?;
+    if version != kind.schema_version {
+        return Err(foreign(
+            path,
+            format!(
+                "is a {} of schema version {version}, and this orderfeed knows only version {}; use the orderfeed that made it",
+                kind.name, kind.schema_version
+            ),
+        ));
+    }
+    Ok(conn)
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).during("opening", path)?;
+    // What is committed is on disk; other connections keep to their own word.
+    conn.pragma_update(None, "synchronous", "full")
+        .during("opening", path)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn refuse_old_sqlite(path: &Path) -> Result<(), Error> {
+    if rusqlite::version_number() >= SQLITE_VERSION_MIN {
+        return Ok(());
+    }
+    Err(foreign(
+        path,
+        format!(
+            "would be opened by SQLite {}, which can lose commits; 3.51.3 or later is needed",
+            rusqlite::version()
+        ),
+    ))
+}
+
+/// WAL mode needs memory shared by all who have the file open.
+fn refuse_network_file_system(path: &Path) -> Result<(), Error> {
+    let Ok(statfs) = rustix::fs::statfs(path) else {
+        return Ok(());
+    };
+    let name = match statfs.f_type {
+        0x6969 => "NFS",
+        0x517b => "SMB",
+        0xff53_4d42 | 0xfe53_4d42 => "CIFS",
+        0x0102_1997 => "9P",
+        _ => return Ok(()),
+    };
+    Err(foreign(
+        path,
+        format!("lies on a network file system ({name}); use a local disk"),
+    ))
+}
+
+/// Why this process can't write the file, if it can't.
+fn unwritable(path: &Path, metadata: &fs::Metadata) -> Option<String> {
+    use rustix::fs::{Access, access};
+    let me = rustix::process::geteuid().as_raw();
+    let owner = if metadata.uid() == 0 {
+        "root".to_owned()
+    } else {
+        format!("user {}", metadata.uid())
+    };
+    if access(path, Access::WRITE_OK | Access::READ_OK).is_err() {
+        return Some(format!(
+            "belongs to {owner}, mode {:04o}, and user {me} may not write it; was `orderfeed init` run by another user? chown it to the daemon's user, with its -wal and -shm",
+            metadata.mode() & 0o7777
+        ));
+    }
+    let folder = folder_of(path);
+    if access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        return Some(format!(
+            "user {me} may not write its folder {}, where SQLite keeps the -wal and -shm beside it; give the folder to the daemon's user or group",
+            folder.display()
+        ));
+    }
+    None
+}
+
+fn foreign(path: &Path, what: String) -> Error {
+    Error::Foreign {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+fn not_permitted(path: &Path, what: &str) -> Error {
+    Error::NotPermitted {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).during("setting its mode", path)
+}
+
+/// The folder that a file lies in.
+pub fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The file's path with something appended to its name, as SQLite does (`queue.db-wal`).
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes a new file's name durable.
+pub fn sync_folder(path: &Path) -> Result<(), Error> {
+    let folder = folder_of(path);
+    fs::File::open(&folder)
+        .and_then(|folder| folder.sync_all())
+        .during("syncing the folder", &folder)
+}
+
+/// What keeps producers of the folder's group from writing the queue, each with what to do; for
+/// an administrator's eyes, as producers may well be the daemon's own user.
+pub fn obstacles_for_producers(path: &Path) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    let mode_of = |path: &Path| fs::metadata(path).map(|metadata| metadata.mode() & 0o7777);
+    if let Ok(mode) = mode_of(path)
+        && mode & 0o060 != 0o060
+    {
+        obstacles.push(format!(
+            "{} has mode {mode:04o}: producers of its group can't write it; chmod 0660 it, with its -wal and -shm",
+            path.display()
+        ));
+    }
+    let folder = fs::canonicalize(folder_of(path)).unwrap_or_else(|_| folder_of(path));
+    if let Ok(mode) = mode_of(&folder)
+        && (mode & 0o030 != 0o030 || mode & 0o2000 == 0)
+    {
+        obstacles.push(format!(
+            "{} has mode {mode:04o}: producers of its group can't write beside the queue, or leave files that others can't; chmod 2770 it",
+            folder.display()
+        ));
+    }
+    for above in folder.ancestors().skip(1) {
+        if let Ok(mode) = mode_of(above)
+            && mode & 0o011 == 0
+        {
+            obstacles.push(format!(
+                "{} has mode {mode:04o}: producers can't pass through it to the queue; chmod it o+x, or lay the queue elsewhere",
+                above.display()
+            ));
+        }
+    }
+    obstacles
+}

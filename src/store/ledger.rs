@@ -1,0 +1,717 @@
+//! `ledger.db`: where each webhook stands, what was sent, when, and with what answer.
+//!
+//! The daemon alone writes it, and holds it exclusively. A [`Commit`] is all that one turn of a
+//! lane changes, and is written whole or not at all. Nothing here decides anything.
+
+pub mod adopt;
+pub mod configure;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params, params};
+
+use super::files::{self, Kind};
+use super::queue::SetAside;
+use super::{During, Error};
+use crate::clock::{Clock, Reading, WallTime};
+use crate::feed::lane::{Head, Lane, Place, Standing, Trouble};
+use crate::feed::order::{OrderType, PerType, Seq};
+use crate::feed::outcome::Phase;
+use crate::feed::payload::{Members, Payload, PayloadId, PayloadState};
+use crate::feed::selection::{Selection, Selections};
+use crate::feed::timestamp::Timestamp;
+
+/// How `ledger.db` is made and told from other files.
+pub const KIND: Kind = Kind {
+    name: "ledger",
+    application_id: 0x6f66_6c65, // "ofle"
+    schema_version: 1,
+    schema: include_str!("ledger.sql"),
+    mode: 0o600,
+    folder_mode: 0o700,
+};
+
+/// Of a delivered payload's answer so many bytes are kept.
+pub const ANSWER_BYTES_OF_SUCCESS: usize = 256;
+
+/// Of a failed attempt's answer so many bytes are kept.
+pub const ANSWER_BYTES_OF_FAILURE: usize = 2_048;
+
+/// Makes a new, empty ledger that feeds from this queue.
+pub fn create(
+    path: &Path,
+    ledger_id: &str,
+    queue_id: &str,
+    reading: &Reading,
+) -> Result<(), Error> {
+    files::create(KIND, path, |conn| {
+        conn.execute(
+            "INSERT INTO ledger (id, ledger_id, queue_id, created_at, clock_ms, boot_id, boottime_ms, wall_at)
+             VALUES (1, ?1, ?2, ?3, ?3, ?4, ?5, ?3)",
+            params![ledger_id, queue_id, reading.wall.0, reading.boot_id, reading.boottime_ms],
+        )
+        .map(drop)
+    })
+}
+
+/// The open ledger; nobody else has it.
+#[derive(Debug)]
+pub struct Ledger {
+    conn: Connection,
+    path: PathBuf,
+    clock: Clock,
+    ledger_id: String,
+    queue_id: String,
+    queue_generation: i64,
+    last_sealed: Option<PayloadId>,
+    /// Held locked for as long as the ledger is open.
+    _lock: File,
+}
+
+/// A webhook's number in the ledger: it stays when the name changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebhookId(pub i64);
+
+/// All that one turn of a lane changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Whose lane it is.
+    pub webhook_id: WebhookId,
+    /// The lane that follows.
+    pub lane: Lane,
+    /// What happens to payloads, in this order.
+    pub changes: Vec<Change>,
+    /// Orders to be parked.
+    pub parked: Vec<(OrderType, Seq)>,
+    /// Parked orders that are in a payload now.
+    pub unparked: Vec<(OrderType, Seq)>,
+    /// Rows that can't be delivered.
+    pub set_aside: Vec<SetAside>,
+    /// The newest order that was noticed.
+    pub newest_noticed: Seq,
+    /// When this is written.
+    pub at: WallTime,
+}
+
+impl Commit {
+    /// Nothing but where the lane stands.
+    pub const fn new(webhook_id: WebhookId, lane: Lane, at: WallTime) -> Self {
+        Self {
+            webhook_id,
+            lane,
+            changes: Vec::new(),
+            parked: Vec::new(),
+            unparked: Vec::new(),
+            set_aside: Vec::new(),
+            newest_noticed: Seq::START,
+            at,
+        }
+    }
+}
+
+/// What happens to a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is sealed, and its first attempt begun.
+    Sealed(Payload),
+    /// A further attempt is begun.
+    Begun(PayloadId, u32),
+    /// An attempt was begun and not made.
+    Withheld(PayloadId, u32),
+    /// An attempt ended.
+    Settled {
+        /// At which payload.
+        payload_id: PayloadId,
+        /// What the payload is now.
+        state: PayloadState,
+        /// Why, in words, unless it is delivered.
+        reason: Option<String>,
+        /// The attempt.
+        attempt: Attempt,
+    },
+}
+
+/// An attempt that ended: one HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counts every request with this payload id, from 1.
+    pub number: u32,
+    /// When it began; `None`: when it was recorded to begin.
+    pub started_at: Option<WallTime>,
+    /// How long it took, to the answer's status or the failure.
+    pub duration: Option<Duration>,
+    /// How far it came (D16); `None` if nobody knows.
+    pub phase: Option<Phase>,
+    /// What it came to.
+    pub outcome: AttemptOutcome,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// What went wrong, in words.
+    pub error: Option<String>,
+    /// The beginning of the answer's body.
+    pub answer: Option<String>,
+}
+
+/// What an attempt came to, as the ledger keeps it (D16, D19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The receiver took it.
+    Delivered,
+    /// It certainly changed nothing: nothing was sent, or the receiver refused it.
+    Failed,
+    /// Something was sent, and no answer came: nobody knows.
+    Unknown,
+    /// Cut off by a crash or a stop: nobody knows.
+    Interrupted,
+}
+
+impl AttemptOutcome {
+    /// Its name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger for this process alone.
+    pub fn open(path: &Path, reading: &Reading) -> Result<Self, Error> {
+        if !path.exists() {
+            return Err(Error::Missing(path.to_owned()));
+        }
+        let lock = lock(path)?;
+        let conn = files::open(KIND, path)?;
+        // No other process gets in, and the WAL's index needs no shared memory.
+        conn.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))
+            .during("opening", path)?;
+        // The WAL keeps its size when it starts over: room in which outcomes can be written
+        // when the disk is full.
+        conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
+            .during("opening", path)?;
+        let mut ledger = conn
+            .query_row(
+                "SELECT ledger_id, queue_id, queue_generation FROM ledger WHERE id = 1",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .during("reading which ledger it is", path)
+            .map(|(ledger_id, queue_id, queue_generation)| Self {
+                conn,
+                path: path.to_owned(),
+                clock: Clock::showing(Timestamp::default(), reading),
+                ledger_id,
+                queue_id,
+                queue_generation,
+                last_sealed: None,
+                _lock: lock,
+            })?;
+        ledger
+            .set_clock(reading)
+            .during("setting its clock", path)?;
+        Ok(ledger)
+    }
+
+    /// The ledger's clock.
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Which ledger this is.
+    pub fn ledger_id(&self) -> &str {
+        &self.ledger_id
+    }
+
+    /// The queue that it feeds from.
+    pub fn queue_id(&self) -> &str {
+        &self.queue_id
+    }
+
+    /// Writes what the turns of some lanes changed, in one durable transaction: all of it, or
+    /// nothing.
+    pub fn record(&mut self, commits: &[Commit]) -> Result<(), Error> {
+        let generation = self.queue_generation;
+        let transaction = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .during("recording", &self.path)?;
+        for commit in commits {
+            write(&transaction, generation, commit).during("recording", &self.path)?;
+        }
+        transaction.commit().during("recording", &self.path)?;
+        let sealed = commits
+            .iter()
+            .flat_map(|commit| &commit.changes)
+            .filter_map(|change| match change {
+                Change::Sealed(payload) => Some(payload.id),
+                Change::Begun(..) | Change::Withheld(..) | Change::Settled { .. } => None,
+            });
+        self.last_sealed = sealed.chain(self.last_sealed).max();
+        Ok(())
+    }
+
+    /// The newest payload that was sealed since the ledger was opened.
+    pub const fn last_sealed(&self) -> Option<PayloadId> {
+        self.last_sealed
+    }
+
+    /// Where a webhook stands.
+    pub fn lane(&self, webhook_id: WebhookId) -> Result<Lane, Error> {
+        lane_of(&self.conn, webhook_id).during("reading where a webhook stands", &self.path)
+    }
+
+    /// What a webhook subscribed to over time.
+    pub fn selections(&self, webhook_id: WebhookId) -> Result<Selections, Error> {
+        read_selections(&self.conn, webhook_id).during("reading selections", &self.path)
+    }
+
+    /// A webhook's parked orders of a type after this one, oldest first.
+    pub fn parked_after(
+        &self,
+        webhook_id: WebhookId,
+        order_type: OrderType,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Seq>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.conn
+            .prepare_cached(
+                "SELECT seq FROM parked WHERE webhook_id = ?1 AND order_type = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![webhook_id.0, order_type.as_str(), after.0, limit], |row| {
+                        row.get(0).map(Seq)
+                    })?
+                    .collect()
+            })
+            .during("reading parked orders", &self.path)
+    }
+
+    /// How many orders are parked for a webhook, of those that it has looked at.
+    pub fn parked(&self, webhook_id: WebhookId) -> Result<u64, Error> {
+        self.conn
+            .query_row(
+                "SELECT count(*) FROM parked WHERE webhook_id = ?1",
+                [webhook_id.0],
+                |row| row.get::<_, i64>(0),
+            )
+            .map(i64::cast_unsigned)
+            .during("counting parked orders", &self.path)
+    }
+
+    /// Forgets a webhook's parked orders (D25): those it passed over, and of order types that it
+    /// no longer selects all up to `newest`. Returns how many of the former there were.
+    pub fn drop_parked(&mut self, webhook_id: WebhookId, newest: Seq) -> Result<u64, Error> {
+        let selections = self.selections(webhook_id)?;
+        let mut lane = self.lane(webhook_id)?;
+        let transaction = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .during("dropping parked orders", &self.path)?;
+        let mut dropped = 0;
+        for order_type in OrderType::ALL {
+            let place = &mut lane.places[order_type];
+            let covered = selections.covers(order_type);
+            // Those beyond are yet to be looked at: they may be selected again.
+            let up_to = place.unpark.filter(|_| covered).unwrap_or(Seq(i64::MAX));
+            dropped += transaction
+                .execute(
+                    "DELETE FROM parked WHERE webhook_id = ?1 AND order_type = ?2 AND seq <= ?3",
+                    params![webhook_id.0, order_type.as_str(), up_to.0],
+                )
+                .during("dropping parked orders", &self.path)?;
+            if !covered {
+                place.cursor = place.cursor.max(newest);
+            }
+        }
+        write_lane(&transaction, webhook_id, &lane)
+            .and_then(|()| transaction.commit())
+            .during("dropping parked orders", &self.path)?;
+        Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
+    }
+
+    /// Whether it knows the payload.
+    pub fn has_payload(&self, payload_id: PayloadId) -> Result<bool, Error> {
+        self.payload(payload_id).map(|payload| payload.is_some())
+    }
+
+    /// A payload as it was sealed.
+    pub fn payload(&self, payload_id: PayloadId) -> Result<Option<Payload>, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT payload_id, order_type, action, members, encoding, checksum FROM payloads WHERE payload_id = ?1",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row([payload_id.to_string()], read_payload)
+                    .optional()
+            })
+            .during("reading a payload", &self.path)
+    }
+
+    /// The clock goes on where it stood: exactly within a boot, and by the wall clock over a
+    /// reboot, but never backwards.
+    fn set_clock(&mut self, reading: &Reading) -> rusqlite::Result<()> {
+        let (clock_ms, boot_id, boottime_ms, wall_at): (i64, String, i64, i64) =
+            self.conn.query_row(
+                "SELECT clock_ms, boot_id, boottime_ms, wall_at FROM ledger WHERE id = 1",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )?;
+        let same_boot = !boot_id.is_empty() && boot_id == reading.boot_id;
+        let now_ms = if same_boot {
+            clock_ms.saturating_add(reading.boottime_ms - boottime_ms)
+        } else {
+            let latest_ms: i64 = self.conn.query_row(
+                "SELECT coalesce(max(max(coalesce(last_ended_ms, 0), coalesce(failing_since_ms, 0), coalesce(standing_since_ms, 0))), 0) FROM webhooks",
+                [],
+                |row| row.get(0),
+            )?;
+            let passed_ms = reading.wall.0.saturating_sub(wall_at).max(0);
+            clock_ms.saturating_add(passed_ms).max(latest_ms)
+        };
+        self.clock = Clock::showing(Timestamp::from_ms(now_ms), reading);
+        self.conn
+            .execute(
+                "UPDATE ledger SET clock_ms = ?1, boot_id = ?2, boottime_ms = ?3, wall_at = ?4 WHERE id = 1",
+                params![now_ms, reading.boot_id, reading.boottime_ms, reading.wall.0],
+            )
+            .map(drop)
+    }
+}
+
+/// The WAL keeps this much of its size when it starts over.
+const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
+
+/// Takes the lock beside the ledger, or says who has it. The ledger's own locks would keep a
+/// second daemon out as well, but tell nobody whose they are.
+fn lock(path: &Path) -> Result<File, Error> {
+    let lock_path = files::with_suffix(path, ".lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_path)
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::NotPermitted {
+                path: lock_path.clone(),
+                what: "this user may not write it; the ledger and its folder belong to the daemon's user alone".to_owned(),
+            },
+            _ => Error::Io { path: lock_path.clone(), doing: "locking the ledger", source },
+        })?;
+    match file.try_lock() {
+        Ok(()) => {
+            // An administrator's command must not leave a lock that the daemon can't open.
+            if let (Ok(ledger), Ok(own)) = (std::fs::metadata(path), file.metadata())
+                && own.uid() != ledger.uid()
+            {
+                std::os::unix::fs::fchown(&file, Some(ledger.uid()), Some(ledger.gid()))
+                    .during("locking the ledger", &lock_path)?;
+            }
+            let holder = format!("process {}\n", std::process::id());
+            file.set_len(0)
+                .and_then(|()| file.write_all(holder.as_bytes()))
+                .during("locking the ledger", &lock_path)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let read = file
+                .rewind()
+                .and_then(|()| file.read_to_string(&mut holder));
+            let holder = match read {
+                Ok(_) if !holder.trim().is_empty() => holder.trim().to_owned(),
+                _ => "another process".to_owned(),
+            };
+            Err(Error::Held {
+                path: path.to_owned(),
+                holder,
+            })
+        }
+        Err(TryLockError::Error(source)) => Err(source).during("locking the ledger", &lock_path),
+    }
+}
+
+/// Writes one turn's changes.
+fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite::Result<()> {
+    let at = commit.at.0;
+    let webhook_id = commit.webhook_id.0;
+    let mut begun = false;
+    let mut sealed = None;
+    for change in &commit.changes {
+        match change {
+            Change::Sealed(payload) => {
+                begun = true;
+                sealed = Some(payload.id.to_string());
+                conn.prepare_cached(
+                    "INSERT INTO payloads (payload_id, webhook_id, order_type, action, state, items, members, encoding, checksum, queue_generation, created_at, attempts)
+                     VALUES (?1, ?2, ?3, ?4, 'in_flight', ?5, ?6, ?7, ?8, ?9, ?10, 1)",
+                )?
+                .execute(params![
+                    payload.id.to_string(),
+                    webhook_id,
+                    payload.order_type.as_str(),
+                    payload.action.as_str(),
+                    i64::try_from(payload.members.seqs().len()).unwrap_or(i64::MAX),
+                    payload.members.to_bytes(),
+                    payload.encoding,
+                    payload.checksum.cast_signed(),
+                    queue_generation,
+                    at
+                ])?;
+            }
+            Change::Begun(payload_id, attempts) => {
+                begun = true;
+                set_state(conn, *payload_id, PayloadState::InFlight, *attempts)?;
+            }
+            Change::Withheld(payload_id, attempts) => {
+                set_state(conn, *payload_id, PayloadState::Pending, *attempts)?;
+            }
+            Change::Settled {
+                payload_id,
+                state,
+                reason,
+                attempt,
+            } => {
+                let payload_id = payload_id.to_string();
+                let started_at = match attempt.started_at {
+                    Some(started_at) => started_at.0,
+                    None => conn
+                        .prepare_cached("SELECT coalesce(head_begun_at, ?2) FROM webhooks WHERE webhook_id = ?1")?
+                        .query_row(params![webhook_id, at], |row| row.get(0))?,
+                };
+                conn.prepare_cached(
+                    "INSERT INTO attempts (payload_id, number, started_at, duration_ms, phase, outcome, status, error, answer)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?
+                .execute(params![
+                    payload_id,
+                    attempt.number,
+                    started_at,
+                    attempt.duration.map(span_ms),
+                    attempt.phase.map(Phase::as_str),
+                    attempt.outcome.as_str(),
+                    attempt.status,
+                    attempt.error,
+                    attempt.answer
+                ])?;
+                let settled_at = match state {
+                    PayloadState::Pending | PayloadState::InFlight => None,
+                    PayloadState::Delivered | PayloadState::Failed | PayloadState::Discarded => {
+                        Some(at)
+                    }
+                };
+                conn.prepare_cached(
+                    "UPDATE payloads SET state = ?2, reason = ?3, settled_at = ?4, attempts = ?5 WHERE payload_id = ?1",
+                )?
+                .execute(params![payload_id, state.as_str(), reason, settled_at, attempt.number])?;
+            }
+        }
+    }
+    for (order_type, seq) in &commit.parked {
+        conn.prepare_cached(
+            "INSERT OR IGNORE INTO parked (webhook_id, order_type, seq) VALUES (?1, ?2, ?3)",
+        )?
+        .execute(params![webhook_id, order_type.as_str(), seq.0])?;
+    }
+    for (order_type, seq) in &commit.unparked {
+        conn.prepare_cached(
+            "DELETE FROM parked WHERE webhook_id = ?1 AND order_type = ?2 AND seq = ?3",
+        )?
+        .execute(params![webhook_id, order_type.as_str(), seq.0])?;
+    }
+    for row in &commit.set_aside {
+        conn.prepare_cached(
+            "INSERT OR IGNORE INTO set_aside (queue_generation, seq, order_type, reason, noticed_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![queue_generation, row.seq.0, row.order_type.as_str(), row.reason, at])?;
+    }
+    write_lane(conn, commit.webhook_id, &commit.lane)?;
+    conn.prepare_cached(
+        "UPDATE webhooks SET newest_noticed = max(newest_noticed, ?2), last_payload_id = coalesce(?3, last_payload_id),
+                head_begun_at = iif(?4, ?5, head_begun_at) WHERE webhook_id = ?1",
+    )?
+    .execute(params![webhook_id, commit.newest_noticed.0, sealed, begun, at])
+    .map(drop)
+}
+
+fn set_state(
+    conn: &Connection,
+    payload_id: PayloadId,
+    state: PayloadState,
+    attempts: u32,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE payloads SET state = ?2, attempts = ?3 WHERE payload_id = ?1")?
+        .execute(params![payload_id.to_string(), state.as_str(), attempts])
+        .map(drop)
+}
+
+/// Writes where a webhook stands.
+fn write_lane(conn: &Connection, webhook_id: WebhookId, lane: &Lane) -> rusqlite::Result<()> {
+    let place = |order_type| lane.places[order_type];
+    let (po, to, wo) = (
+        place(OrderType::PurchaseOrder),
+        place(OrderType::TransferOrder),
+        place(OrderType::WorkOrder),
+    );
+    let head = lane.head.as_ref();
+    let trouble = lane.standing.trouble();
+    conn.prepare_cached(
+        "UPDATE webhooks SET
+            purchase_order_cursor = :po_cursor, purchase_order_unpark = :po_unpark, purchase_order_sealed_last = :po_sealed_last,
+            transfer_order_cursor = :to_cursor, transfer_order_unpark = :to_unpark, transfer_order_sealed_last = :to_sealed_last,
+            work_order_cursor = :wo_cursor, work_order_unpark = :wo_unpark, work_order_sealed_last = :wo_sealed_last,
+            seals = :seals, last_ended_ms = :last_ended_ms, failing_since_ms = :failing_since_ms, selections_version = :selections_version,
+            standing = :standing, standing_reason = :standing_reason, standing_since_ms = :standing_since_ms,
+            head_payload_id = :head_payload_id, head_attempts = :head_attempts, head_counted = :head_counted,
+            head_interruptions = :head_interruptions, head_retry_wait_ms = :head_retry_wait_ms, head_in_flight = :head_in_flight
+         WHERE webhook_id = :webhook_id",
+    )?
+    .execute(named_params! {
+        ":webhook_id": webhook_id.0,
+        ":po_cursor": po.cursor.0,
+        ":po_unpark": po.unpark.map(|seq| seq.0),
+        ":po_sealed_last": po.sealed_last.cast_signed(),
+        ":to_cursor": to.cursor.0,
+        ":to_unpark": to.unpark.map(|seq| seq.0),
+        ":to_sealed_last": to.sealed_last.cast_signed(),
+        ":wo_cursor": wo.cursor.0,
+        ":wo_unpark": wo.unpark.map(|seq| seq.0),
+        ":wo_sealed_last": wo.sealed_last.cast_signed(),
+        ":seals": lane.seals.cast_signed(),
+        ":last_ended_ms": lane.last_ended.map(Timestamp::ms),
+        ":failing_since_ms": lane.failing_since.map(Timestamp::ms),
+        ":selections_version": lane.selections_version.cast_signed(),
+        ":standing": lane.standing.as_str(),
+        ":standing_reason": trouble.map(|trouble| &trouble.reason),
+        ":standing_since_ms": trouble.map(|trouble| trouble.since.ms()),
+        ":head_payload_id": head.map(|head| head.payload.id.to_string()),
+        ":head_attempts": head.map(|head| head.attempts),
+        ":head_counted": head.map(|head| head.counted),
+        ":head_interruptions": head.map(|head| head.interruptions),
+        ":head_retry_wait_ms": head.map(|head| span_ms(head.retry_wait)),
+        ":head_in_flight": head.map(|head| head.in_flight),
+    })
+    .map(drop)
+}
+
+fn lane_of(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Lane> {
+    conn.prepare_cached(
+        "SELECT webhooks.*, payloads.payload_id, order_type, action, members, encoding, checksum
+         FROM webhooks LEFT JOIN payloads ON payloads.payload_id = head_payload_id
+         WHERE webhooks.webhook_id = ?1",
+    )?
+    .query_row([webhook_id.0], read_lane)
+}
+
+/// A lane from a row of `webhooks.*` and its head's payload.
+fn read_lane(row: &Row<'_>) -> rusqlite::Result<Lane> {
+    let mut places = PerType::<Place>::default();
+    for order_type in OrderType::ALL {
+        let column = |name| format!("{order_type}_{name}");
+        places[order_type] = Place {
+            cursor: Seq(row.get(column("cursor").as_str())?),
+            unpark: row
+                .get::<_, Option<i64>>(column("unpark").as_str())?
+                .map(Seq),
+            sealed_last: row
+                .get::<_, i64>(column("sealed_last").as_str())?
+                .cast_unsigned(),
+        };
+    }
+    let head = match row.get::<_, Option<String>>("head_payload_id")? {
+        None => None,
+        Some(_) => Some(Head {
+            payload: read_payload(row)?,
+            attempts: row.get("head_attempts")?,
+            counted: row.get("head_counted")?,
+            interruptions: row.get("head_interruptions")?,
+            retry_wait: Duration::from_millis(
+                row.get::<_, i64>("head_retry_wait_ms")?.cast_unsigned(),
+            ),
+            in_flight: row.get("head_in_flight")?,
+        }),
+    };
+    let trouble = Trouble {
+        reason: row
+            .get::<_, Option<String>>("standing_reason")?
+            .unwrap_or_default(),
+        since: Timestamp::from_ms(
+            row.get::<_, Option<i64>>("standing_since_ms")?
+                .unwrap_or_default(),
+        ),
+    };
+    let standing: String = row.get("standing")?;
+    Ok(Lane {
+        places,
+        seals: row.get::<_, i64>("seals")?.cast_unsigned(),
+        head,
+        last_ended: row
+            .get::<_, Option<i64>>("last_ended_ms")?
+            .map(Timestamp::from_ms),
+        standing: Standing::from_parts(&standing, trouble)
+            .ok_or_else(|| unreadable("standing", &standing))?,
+        failing_since: row
+            .get::<_, Option<i64>>("failing_since_ms")?
+            .map(Timestamp::from_ms),
+        selections_version: row.get::<_, i64>("selections_version")?.cast_unsigned(),
+    })
+}
+
+/// A payload from a row that has its columns.
+fn read_payload(row: &Row<'_>) -> rusqlite::Result<Payload> {
+    fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &'static str) -> rusqlite::Result<T> {
+        let text: String = row.get(column)?;
+        text.parse().map_err(|_| unreadable(column, &text))
+    }
+    let members: Vec<u8> = row.get("members")?;
+    Ok(Payload {
+        id: parsed(row, "payload_id")?,
+        order_type: parsed(row, "order_type")?,
+        action: parsed(row, "action")?,
+        members: Members::from_bytes(&members)
+            .ok_or_else(|| unreadable("members", "these bytes"))?,
+        encoding: row.get("encoding")?,
+        checksum: row.get::<_, i64>("checksum")?.cast_unsigned(),
+    })
+}
+
+fn read_selections(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Selections> {
+    let mut version = 0;
+    let mut epochs = Vec::new();
+    let mut statement = conn.prepare_cached(
+        "SELECT from_seq, version, selection FROM selections WHERE webhook_id = ?1 ORDER BY from_seq",
+    )?;
+    let mut rows = statement.query([webhook_id.0])?;
+    while let Some(row) = rows.next()? {
+        version = version.max(row.get::<_, i64>(1)?.cast_unsigned());
+        let text: String = row.get(2)?;
+        let selection: Selection = serde_json::from_str(&text)
+            .map_err(|error| unreadable("selection", &error.to_string()))?;
+        epochs.push((Seq(row.get(0)?), selection));
+    }
+    Ok(Selections::new(version, epochs))
+}
+
+/// A value in the ledger that this orderfeed never wrote.
+fn unreadable(column: &str, found: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(
+        0,
+        rusqlite::types::Type::Text,
+        format!("{column}: can't read {found:?}").into(),
+    )
+}
+
+fn span_ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}

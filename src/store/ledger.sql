@@ -1,0 +1,123 @@
+-- ledger.db: what was sent, to whom, when, and with what answer. The daemon alone writes it.
+--
+-- Columns in _at are wall time, milliseconds UTC, for people; those in _ms without more are
+-- spans, or points on the ledger's clock (see clock_*), which decisions rest on.
+
+-- One row: which ledger this is, which queue it feeds from, and its clock.
+CREATE TABLE ledger (
+    id               INTEGER PRIMARY KEY CHECK (id = 1),
+    ledger_id        TEXT    NOT NULL,
+    queue_id         TEXT    NOT NULL,
+    -- Counts the queues that were adopted: seqs of one mean nothing in another.
+    queue_generation INTEGER NOT NULL DEFAULT 1,
+    created_at       INTEGER NOT NULL,
+    -- The ledger's clock showed clock_ms in this boot, at this reading of the others.
+    clock_ms         INTEGER NOT NULL,
+    boot_id          TEXT    NOT NULL,
+    boottime_ms      INTEGER NOT NULL,
+    wall_at          INTEGER NOT NULL
+) STRICT;
+
+-- A row for each webhook that was ever configured: where it stands.
+CREATE TABLE webhooks (
+    webhook_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    name           TEXT    NOT NULL UNIQUE,
+    -- NULL while the configuration has it.
+    removed_at     INTEGER,
+    -- How far it has come with each order type.
+    purchase_order_cursor      INTEGER NOT NULL,
+    purchase_order_unpark      INTEGER,
+    purchase_order_sealed_last INTEGER NOT NULL,
+    transfer_order_cursor      INTEGER NOT NULL,
+    transfer_order_unpark      INTEGER,
+    transfer_order_sealed_last INTEGER NOT NULL,
+    work_order_cursor          INTEGER NOT NULL,
+    work_order_unpark          INTEGER,
+    work_order_sealed_last     INTEGER NOT NULL,
+    seals            INTEGER NOT NULL,
+    last_ended_ms    INTEGER,
+    failing_since_ms INTEGER,
+    -- The version of the selections that it goes by.
+    selections_version INTEGER NOT NULL,
+    standing          TEXT    NOT NULL,
+    standing_reason   TEXT,
+    standing_since_ms INTEGER,
+    -- The payload it is busy with, and its course so far.
+    head_payload_id     TEXT,
+    head_begun_at       INTEGER,
+    head_attempts       INTEGER,
+    head_counted        INTEGER,
+    head_interruptions  INTEGER,
+    head_retry_wait_ms  INTEGER,
+    head_in_flight      INTEGER,
+    -- The last payload that it sealed: proof that the queue is the one it was sealed from.
+    last_payload_id TEXT,
+    -- The newest order that was noticed when it last sealed: the queue can't be shorter.
+    newest_noticed  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- What a webhook subscribed to, and from which order on (D25).
+CREATE TABLE selections (
+    webhook_id INTEGER NOT NULL,
+    from_seq   INTEGER NOT NULL,
+    -- Counts a webhook's changes, from 1.
+    version    INTEGER NOT NULL,
+    selection  TEXT    NOT NULL,
+    PRIMARY KEY (webhook_id, from_seq)
+) STRICT, WITHOUT ROWID;
+
+-- Every payload that was sealed. Its bytes are made again from the queue's orders.
+CREATE TABLE payloads (
+    payload_id       TEXT    NOT NULL PRIMARY KEY,
+    webhook_id       INTEGER NOT NULL,
+    order_type       TEXT    NOT NULL,
+    action           TEXT    NOT NULL,
+    state            TEXT    NOT NULL,
+    reason           TEXT,
+    items            INTEGER NOT NULL,
+    -- The seqs of its orders: distances, 7 bits a byte.
+    members          BLOB    NOT NULL,
+    encoding         INTEGER NOT NULL,
+    -- XXH3 of its bytes.
+    checksum         INTEGER NOT NULL,
+    queue_generation INTEGER NOT NULL,
+    created_at       INTEGER NOT NULL,
+    settled_at       INTEGER,
+    attempts         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The failed ones are few, asked for often, and never forgotten (D11).
+CREATE INDEX payloads_failed ON payloads (webhook_id, payload_id) WHERE state = 'failed';
+
+-- Every attempt that ended.
+CREATE TABLE attempts (
+    payload_id  TEXT    NOT NULL,
+    number      INTEGER NOT NULL,
+    started_at  INTEGER NOT NULL,
+    duration_ms INTEGER,
+    phase       TEXT,
+    outcome     TEXT    NOT NULL,
+    status      INTEGER,
+    error       TEXT,
+    -- The beginning of the answer's body: 256 bytes of a success, 2 KiB of a failure.
+    answer      TEXT,
+    PRIMARY KEY (payload_id, number)
+) STRICT, WITHOUT ROWID;
+
+-- Orders that belong to a webhook and are no longer selected (D25).
+CREATE TABLE parked (
+    webhook_id INTEGER NOT NULL,
+    order_type TEXT    NOT NULL,
+    seq        INTEGER NOT NULL,
+    PRIMARY KEY (webhook_id, order_type, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Rows of the queue that can't be delivered to anyone.
+CREATE TABLE set_aside (
+    queue_generation INTEGER NOT NULL,
+    seq              INTEGER NOT NULL,
+    order_type       TEXT    NOT NULL,
+    reason           TEXT    NOT NULL,
+    noticed_at       INTEGER NOT NULL,
+    PRIMARY KEY (queue_generation, seq)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,243 @@
+//! Whether queue and ledger belong together, and how to go on when they do not.
+
+use std::time::Duration;
+
+use rusqlite::{TransactionBehavior, params};
+
+use super::{Ledger, WebhookId, write_lane};
+use crate::clock::WallTime;
+use crate::feed::lane::{Lane, Place};
+use crate::feed::order::{OrderType, Seq};
+use crate::feed::payload::PayloadState;
+use crate::store::queue::Queue;
+use crate::store::{During, Error};
+
+/// From which order on an adopted queue is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopt {
+    /// `--resend-from SEQ`: from this one on.
+    ResendFrom(Seq),
+    /// `--all-new`: all in the file.
+    AllNew,
+}
+
+/// What an adoption did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// For each webhook: its name, and what became of its pending payload, in words.
+    pub webhooks: Vec<(String, Option<String>)>,
+    /// Parked orders that were forgotten, because the queue is another.
+    pub parked_forgotten: u64,
+}
+
+impl Ledger {
+    /// An error, in words and with what to do, unless the queue is the one that this ledger
+    /// fed from last, and no older copy of it; nor is the ledger an older copy.
+    ///
+    /// The queue must have been looked at.
+    pub fn agree_with(&self, queue: &Queue) -> Result<(), Error> {
+        let identity = queue.identity()?;
+        let disagree = |found: String| {
+            Err(Error::Disagree(format!(
+                "{found}\nNothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)"
+            )))
+        };
+        if identity.queue_id != self.queue_id {
+            return disagree(format!(
+                "the queue {} is not the one that the ledger {} fed from: it was replaced",
+                queue.path().display(),
+                self.path.display()
+            ));
+        }
+        if identity.ledger_id.as_deref() != Some(self.ledger_id.as_str()) {
+            return disagree(format!(
+                "the queue {} was fed from by another ledger, not by {}: the ledger was lost, replaced, or belongs to another queue, and so it can't tell which orders were delivered",
+                queue.path().display(),
+                self.path.display()
+            ));
+        }
+        if let Some(payload_id) = identity.last_payload_id
+            && !self.has_payload(payload_id)?
+        {
+            return disagree(format!(
+                "the ledger {} does not know payload {payload_id}, which was made from this queue: it was restored from an older copy, and does not know all that was delivered",
+                self.path.display()
+            ));
+        }
+        let (noticed, last_payloads) = self.traces().during("reading what was seen", &self.path)?;
+        if queue.newest_noticed() < noticed {
+            return disagree(format!(
+                "the queue {} ends at order {}, and the ledger has seen order {noticed}: the queue was restored from an older copy",
+                queue.path().display(),
+                queue.newest_noticed()
+            ));
+        }
+        for payload_id in last_payloads {
+            if let Ok(payload_id) = payload_id.parse()
+                && let Some(payload) = self.payload(payload_id)?
+                && let Err(what) = queue.body(&payload)?
+            {
+                return disagree(format!(
+                    "{what}: the queue {} was replaced or restored from a copy",
+                    queue.path().display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest order that was noticed, and each webhook's last payload of this queue.
+    fn traces(&self) -> rusqlite::Result<(Seq, Vec<String>)> {
+        let noticed = self.conn.query_row(
+            "SELECT coalesce(max(newest_noticed), 0) FROM webhooks",
+            [],
+            |row| row.get(0).map(Seq),
+        )?;
+        let mut statement = self.conn.prepare(
+            "SELECT last_payload_id FROM webhooks JOIN payloads ON payload_id = last_payload_id WHERE queue_generation = ?1",
+        )?;
+        let last_payloads = statement
+            .query_map([self.queue_generation], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok((noticed, last_payloads))
+    }
+
+    /// Goes on with the queue that is there. Pending payloads whose orders are gone become
+    /// `failed`; those whose orders are sent again anyway, `discarded`; the others stay.
+    pub fn adopt(
+        &mut self,
+        queue: &mut Queue,
+        adopt: Adopt,
+        at: WallTime,
+    ) -> Result<Adoption, Error> {
+        let identity = queue.identity()?;
+        let same_queue = identity.queue_id == self.queue_id;
+        let cursor = match adopt {
+            Adopt::ResendFrom(seq) => seq.before(),
+            Adopt::AllNew => Seq::START,
+        };
+        let mut adoption = Adoption::default();
+        let mut lanes = Vec::new();
+        for (webhook_id, name) in self.webhooks()? {
+            let lane = self.lane(webhook_id)?;
+            let pending = match &lane.head {
+                None => None,
+                Some(head) => match queue.body(&head.payload)? {
+                    Err(gone) => Some((PayloadState::Failed, gone)),
+                    Ok(_) if !same_queue => Some((
+                        PayloadState::Failed,
+                        "its orders were in the queue that was replaced".to_owned(),
+                    )),
+                    Ok(_) if head.payload.members.last() > cursor => Some((
+                        PayloadState::Discarded,
+                        "adopt-queue sends its orders again in new payloads".to_owned(),
+                    )),
+                    Ok(_) => None,
+                },
+            };
+            lanes.push((webhook_id, name, lane, pending));
+        }
+        // The ledger first: if the queue is not marked after it, the next start says so again.
+        let transaction = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .during("adopting the queue", &self.path)?;
+        for (webhook_id, name, lane, pending) in lanes {
+            let mut adopted = lane.clone();
+            for order_type in OrderType::ALL {
+                let place = lane.places[order_type];
+                adopted.places[order_type] = Place {
+                    cursor,
+                    unpark: None,
+                    ..place
+                };
+            }
+            let mut said = None;
+            if let Some((state, reason)) = pending
+                && let Some(head) = adopted.head.take()
+            {
+                transaction
+                    .execute(
+                        "UPDATE payloads SET state = ?2, reason = ?3, settled_at = ?4 WHERE payload_id = ?1",
+                        params![head.payload.id.to_string(), state.as_str(), reason, at.0],
+                    )
+                    .during("adopting the queue", &self.path)?;
+                said = Some(format!(
+                    "{} is {}: {reason}",
+                    head.payload.id,
+                    state.as_str()
+                ));
+            }
+            forget_what_is_new(&transaction, webhook_id, &adopted, cursor, same_queue)
+                .during("adopting the queue", &self.path)
+                .map(|parked| adoption.parked_forgotten += parked)?;
+            adoption.webhooks.push((name, said));
+        }
+        transaction
+            .execute(
+                "UPDATE ledger SET queue_id = ?1, queue_generation = queue_generation + ?2 WHERE id = 1",
+                params![identity.queue_id, i64::from(!same_queue)],
+            )
+            .during("adopting the queue", &self.path)?;
+        transaction
+            .commit()
+            .during("adopting the queue", &self.path)?;
+        if !same_queue {
+            self.queue_generation += 1;
+        }
+        self.queue_id = identity.queue_id;
+        if queue.mark(&self.ledger_id, None, Duration::from_secs(30))? {
+            Ok(adoption)
+        } else {
+            Err(Error::Disagree(
+                "a producer held the queue for 30 s; run adopt-queue again when it is done"
+                    .to_owned(),
+            ))
+        }
+    }
+
+    /// The webhooks that it knows, with their names.
+    pub fn webhooks(&self) -> Result<Vec<(WebhookId, String)>, Error> {
+        self.conn
+            .prepare("SELECT webhook_id, name FROM webhooks ORDER BY webhook_id")
+            .and_then(|mut statement| {
+                statement
+                    .query_map([], |row| Ok((WebhookId(row.get(0)?), row.get(1)?)))?
+                    .collect()
+            })
+            .during("listing webhooks", &self.path)
+    }
+}
+
+/// What an adopted queue makes meaningless for a webhook: its selections of earlier seqs, its
+/// parked orders that are read again or are in another file, and what it had seen of the queue.
+fn forget_what_is_new(
+    conn: &rusqlite::Connection,
+    webhook_id: WebhookId,
+    lane: &Lane,
+    cursor: Seq,
+    same_queue: bool,
+) -> rusqlite::Result<u64> {
+    let kept_up_to = if same_queue { cursor } else { Seq::START };
+    let parked = conn.execute(
+        "DELETE FROM parked WHERE webhook_id = ?1 AND seq > ?2",
+        params![webhook_id.0, kept_up_to.0],
+    )?;
+    if !same_queue {
+        // Seqs of the old file mean nothing: the last selection holds for all orders.
+        conn.execute(
+            "DELETE FROM selections WHERE webhook_id = ?1 AND from_seq < (SELECT max(from_seq) FROM selections WHERE webhook_id = ?1)",
+            [webhook_id.0],
+        )?;
+        conn.execute(
+            "UPDATE selections SET from_seq = 0 WHERE webhook_id = ?1",
+            [webhook_id.0],
+        )?;
+    }
+    write_lane(conn, webhook_id, lane)?;
+    conn.execute(
+        "UPDATE webhooks SET newest_noticed = 0, last_payload_id = NULL WHERE webhook_id = ?1",
+        [webhook_id.0],
+    )?;
+    Ok(u64::try_from(parked).unwrap_or(0))
+}

@@ -1,0 +1,648 @@
+//! `queue.db`: what producers wrote, read in the order in which it entered.
+//!
+//! Other people's programs write this file, so its rows are foreign until they are parsed. The
+//! daemon only reads it, but for one row that says which ledger feeds from it. Nothing here
+//! decides what is sent; nothing here is remembered that the files do not hold, but for when an
+//! order was noticed.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+
+use super::files::{self, Kind};
+use super::{During, Error};
+use crate::feed::lane::{First, Place, Progress, Seal, Waiting};
+use crate::feed::order::{Order, OrderType, PerType, Seq, Undeliverable};
+use crate::feed::payload::{self, Batch, Payload, PayloadId, Picked};
+use crate::feed::policy::Policy;
+use crate::feed::selection::{Fate, Selections};
+use crate::feed::timestamp::Timestamp;
+
+/// How `queue.db` is made and told from other files.
+pub const KIND: Kind = Kind {
+    name: "queue",
+    application_id: 0x6f66_7175, // "ofqu"
+    schema_version: 1,
+    schema: include_str!("queue.sql"),
+    mode: 0o660,
+    folder_mode: 0o2770,
+};
+
+/// Rows read in one go at most, so that a filter that passes little holds up nobody else.
+const ROWS_MAX: usize = 4_096;
+
+/// Looks remembered, for telling when an order was noticed.
+const LOOKS_MAX: usize = 256;
+
+/// The WAL is copied back into the file this often at most, and long before a producer's own
+/// SQLite (perhaps an old one) would do it, which it does at 1,000 pages.
+const CHECKPOINT_GAP: Duration = Duration::from_secs(1);
+
+/// Makes a new, empty queue.
+pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
+    files::create(KIND, path, |conn| {
+        conn.execute(
+            "INSERT INTO queue (id, queue_id, created_at) VALUES (1, ?1, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+            [queue_id],
+        )
+        .map(drop)
+    })
+}
+
+/// The open queue.
+#[derive(Debug)]
+pub struct Queue {
+    conn: Connection,
+    path: PathBuf,
+    /// Device and inode: another file under this name is another queue.
+    file: (u64, u64),
+    /// The `-wal`, for syncing it; opening it drops no locks of SQLite's, as opening the
+    /// database file would.
+    wal: Option<File>,
+    /// SQLite's `data_version` at the last look: it changes when others commit.
+    data_version: Option<i64>,
+    visible: Visible,
+    /// The last looks that found new orders: the newest order then, and when.
+    looks: VecDeque<(Seq, Timestamp)>,
+    checkpointed: Option<Timestamp>,
+}
+
+/// What was seen and synced at the last look; nothing beyond it is built on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Visible {
+    seq: Seq,
+    withdrawal: i64,
+}
+
+/// Which ledger feeds from the queue, and how far it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Which queue this is; given when it was made.
+    pub queue_id: String,
+    /// The ledger that feeds from it; `None` before the first did.
+    pub ledger_id: Option<String>,
+    /// A payload that this ledger sealed, not long ago.
+    pub last_payload_id: Option<PayloadId>,
+}
+
+/// What picking the next payload found.
+#[derive(Debug)]
+pub struct Pick {
+    /// The payload to be; `None` if the rows that were read hold nothing to send.
+    pub picked: Option<Picked>,
+    /// How far it came.
+    pub progress: Progress,
+    /// Orders to be parked (D25).
+    pub parked: Vec<Seq>,
+    /// Parked orders that are in `picked` now.
+    pub unparked: Vec<Seq>,
+    /// Rows that can't be delivered.
+    pub set_aside: Vec<SetAside>,
+    /// The newest order that was noticed then.
+    pub newest_noticed: Seq,
+}
+
+/// How many orders of a type a webhook has before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// Those that it would send.
+    pub waiting: u64,
+    /// Those that it collected and no longer selects (D25).
+    pub parked: u64,
+    /// Whether all rows were looked at.
+    pub complete: bool,
+}
+
+/// A row that can't be delivered, to anyone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its place in the queue.
+    pub seq: Seq,
+    /// Its order type.
+    pub order_type: OrderType,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An order that is to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOrder {
+    /// Its type.
+    pub order_type: OrderType,
+    /// What happened to it, if not `submit`.
+    pub action: Option<String>,
+    /// Refused if the queue has it already.
+    pub dedup_key: Option<String>,
+    /// The order's JSON.
+    pub body: String,
+}
+
+impl Queue {
+    /// Opens the queue; sees nothing in it before the first [`Queue::look`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let conn = files::open(KIND, path)?;
+        // Only the daemon's looks decide when the WAL is copied back.
+        conn.pragma_update(None, "wal_autocheckpoint", 0)
+            .during("opening", path)?;
+        let queue = Self {
+            conn,
+            path: path.to_owned(),
+            file: inode(path)?,
+            wal: None,
+            data_version: None,
+            visible: Visible::default(),
+            looks: VecDeque::new(),
+            checkpointed: None,
+        };
+        queue.identity()?;
+        Ok(queue)
+    }
+
+    /// Which ledger feeds from it.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        self.conn
+            .query_row(
+                "SELECT queue_id, ledger_id, last_payload_id FROM queue WHERE id = 1",
+                [],
+                |row| {
+                    Ok(Identity {
+                        queue_id: row.get(0)?,
+                        ledger_id: row.get(1)?,
+                        last_payload_id: row
+                            .get::<_, Option<String>>(2)?
+                            .and_then(|text| text.parse().ok()),
+                    })
+                },
+            )
+            .during("reading whose it is", &self.path)
+    }
+
+    /// Says which ledger feeds from it, and how far that came. Waits no longer than `patience`
+    /// for a producer's lock; `false` if it was not had.
+    pub fn mark(
+        &mut self,
+        ledger_id: &str,
+        last_payload_id: Option<PayloadId>,
+        patience: Duration,
+    ) -> Result<bool, Error> {
+        let marked = self.conn.busy_timeout(patience).and_then(|()| {
+            let transaction = self
+                .conn
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute(
+                "UPDATE queue SET ledger_id = ?1, last_payload_id = ?2 WHERE id = 1",
+                params![ledger_id, last_payload_id.map(|id| id.to_string())],
+            )?;
+            transaction.commit()
+        });
+        match marked {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(error).during("marking it", &self.path),
+        }
+    }
+
+    /// Notices what was committed since the last look; `true` if anything was. What it noticed
+    /// is on disk when it returns: a producer may have committed without waiting for the disk,
+    /// and were the power cut, its seqs would be given again to other orders, which a ledger
+    /// that had moved on would skip (D18).
+    pub fn look(&mut self, now: Timestamp) -> Result<bool, Error> {
+        let version = self
+            .conn
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .during("looking for commits", &self.path)?;
+        if self.data_version == Some(version) {
+            return Ok(false);
+        }
+        self.refuse_replaced()?;
+        let newest = self.newest()?;
+        self.sync()?;
+        self.data_version = Some(version);
+        if newest.seq > self.visible.seq || self.looks.is_empty() {
+            self.looks.push_back((newest.seq, now));
+            if self.looks.len() > LOOKS_MAX
+                && let Some((_, oldest)) = self.looks.pop_front()
+                && let Some((_, at)) = self.looks.front_mut()
+            {
+                // What was noticed a little later counts as noticed then, too.
+                *at = oldest;
+            }
+        }
+        let changed = newest != self.visible;
+        self.visible = newest;
+        if self
+            .checkpointed
+            .is_none_or(|last| now - last >= CHECKPOINT_GAP)
+        {
+            self.checkpointed = Some(now);
+            self.checkpoint()?;
+        }
+        Ok(changed)
+    }
+
+    /// An error if another file lies under the queue's name: orders would go there, and none
+    /// from there would leave.
+    pub fn refuse_replaced(&self) -> Result<(), Error> {
+        if inode(&self.path).ok() == Some(self.file) {
+            return Ok(());
+        }
+        Err(Error::Foreign {
+            path: self.path.clone(),
+            what: "was replaced or removed while the daemon had it open; put the old file back, or start again and follow what is said there".to_owned(),
+        })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest order that was noticed.
+    pub fn newest_noticed(&self) -> Seq {
+        self.visible.seq
+    }
+
+    /// What waits for a webhook: of each order type, the oldest order that it may send now.
+    pub fn waiting(
+        &self,
+        places: &PerType<Place>,
+        selections: &Selections,
+        policy: &Policy,
+    ) -> Result<Waiting, Error> {
+        let mut waiting = Waiting::default();
+        for (order_type, &place) in places.iter() {
+            if selections.covers(order_type) {
+                waiting.0[order_type] = self.first(order_type, place, selections, policy)?;
+            }
+        }
+        Ok(waiting)
+    }
+
+    fn first(
+        &self,
+        order_type: OrderType,
+        place: Place,
+        selections: &Selections,
+        policy: &Policy,
+    ) -> Result<Option<First>, Error> {
+        let unread = |after: Seq| First {
+            seq: after.next(),
+            noticed: Timestamp::default(),
+            full: true,
+        };
+        if let Some(unpark) = place.unpark {
+            return Ok(Some(unread(unpark)));
+        }
+        let lingers = !policy.payload_linger.is_zero();
+        let mut batch = Batch::new(order_type, policy);
+        let mut first = None;
+        let mut rows_read = 0;
+        let mut last_read = place.cursor;
+        self.each_row(order_type, place.cursor, self.visible.seq.next(), |row| {
+            rows_read += 1;
+            last_read = row.seq;
+            let Some(order) = row.order.ok().filter(|_| !row.withdrawn) else {
+                return true;
+            };
+            if selections.fate(&order) != Fate::Send {
+                return true;
+            }
+            let noticed = self.noticed(order.seq);
+            let first = first.get_or_insert(First {
+                seq: order.seq,
+                noticed,
+                full: false,
+            });
+            first.full = !batch.offer(&order) || batch.is_full();
+            // Whether a whole payload waits matters to lingering alone.
+            lingers && !first.full
+        })?;
+        if rows_read < ROWS_MAX {
+            return Ok(first);
+        }
+        Ok(Some(match first {
+            Some(first) => First {
+                full: true,
+                ..first
+            },
+            None => unread(place.cursor),
+        }))
+    }
+
+    /// Picks the orders of the webhook's next payload (D1). `parked` are the first of its parked
+    /// orders after [`Place::unpark`], at most [`Queue::PARKED_MAX`] of them.
+    pub fn pick(
+        &self,
+        seal: Seal,
+        place: Place,
+        parked: &[Seq],
+        selections: &Selections,
+        policy: &Policy,
+    ) -> Result<Pick, Error> {
+        let mut batch = Batch::new(seal.order_type, policy);
+        let mut pick = Pick {
+            picked: None,
+            progress: Progress {
+                cursor: place.cursor,
+                unpark: place.unpark,
+            },
+            parked: Vec::new(),
+            unparked: Vec::new(),
+            set_aside: Vec::new(),
+            newest_noticed: self.visible.seq,
+        };
+        if place.unpark.is_some() {
+            let mut all_read = parked.len() < Self::PARKED_MAX;
+            for &seq in parked {
+                if let Some(row) = self.row(seal.order_type, seq)?
+                    && let Ok(order) = row.order
+                    && !row.withdrawn
+                    && selections.fate(&order) == Fate::Send
+                {
+                    if !batch.offer(&order) {
+                        all_read = false;
+                        break;
+                    }
+                    pick.unparked.push(seq);
+                }
+                pick.progress.unpark = Some(seq);
+            }
+            if all_read {
+                pick.progress.unpark = None;
+            }
+        }
+        if pick.progress.unpark.is_none() {
+            let end = self.visible.seq.next();
+            let end = seal.before.map_or(end, |before| before.min(end));
+            self.each_row(seal.order_type, place.cursor, end, |row| {
+                match row.order {
+                    _ if row.withdrawn => {}
+                    Err(Undeliverable(reason)) => pick.set_aside.push(SetAside {
+                        seq: row.seq,
+                        order_type: seal.order_type,
+                        reason,
+                    }),
+                    Ok(order) => match selections.fate(&order) {
+                        Fate::Pass => {}
+                        Fate::Park => pick.parked.push(row.seq),
+                        Fate::Send if !batch.offer(&order) => return false,
+                        Fate::Send => {}
+                    },
+                }
+                pick.progress.cursor = row.seq;
+                !batch.is_full()
+            })?;
+        }
+        pick.picked = batch.close();
+        Ok(pick)
+    }
+
+    /// Counts a webhook's orders of a type after its cursor, by what becomes of them now; at most
+    /// `limit` rows are looked at.
+    pub fn survey(
+        &self,
+        order_type: OrderType,
+        after: Seq,
+        selections: &Selections,
+        limit: u64,
+    ) -> Result<Survey, Error> {
+        let mut survey = Survey {
+            complete: true,
+            ..Survey::default()
+        };
+        let mut rows_read = 0;
+        let mut after = after;
+        loop {
+            let before = rows_read;
+            self.each_row(order_type, after, self.visible.seq.next(), |row| {
+                rows_read += 1;
+                after = row.seq;
+                if let Ok(order) = row.order
+                    && !row.withdrawn
+                {
+                    match selections.fate(&order) {
+                        Fate::Send => survey.waiting += 1,
+                        Fate::Park => survey.parked += 1,
+                        Fate::Pass => {}
+                    }
+                }
+                rows_read < limit
+            })?;
+            if rows_read == before {
+                return Ok(survey);
+            }
+            if rows_read >= limit {
+                return Ok(Survey {
+                    complete: false,
+                    ..survey
+                });
+            }
+        }
+    }
+
+    /// As many parked orders as [`Queue::pick`] takes at once.
+    pub const PARKED_MAX: usize = 1_000;
+
+    /// The payload's bytes, made again from its orders; an error in words if they are not the
+    /// bytes that were sealed.
+    pub fn body(&self, payload: &Payload) -> Result<Result<Bytes, String>, Error> {
+        if payload.encoding != payload::ENCODING {
+            return Ok(Err(format!(
+                "payload {} was encoded by version {}, which this orderfeed does not have",
+                payload.id, payload.encoding
+            )));
+        }
+        let mut bodies = Vec::with_capacity(payload.members.seqs().len());
+        for &seq in payload.members.seqs() {
+            match self.row(payload.order_type, seq)? {
+                Some(row) => match row.order {
+                    Ok(order) => bodies.push(order.body),
+                    Err(error) => {
+                        return Ok(Err(format!("order {seq} is no order any more: {error}")));
+                    }
+                },
+                None => return Ok(Err(format!("order {seq} is no longer in the queue"))),
+            }
+        }
+        let body = payload::encode(
+            payload.order_type,
+            &payload.action,
+            bodies.iter().map(String::as_str),
+        );
+        if payload::checksum(&body) == payload.checksum {
+            Ok(Ok(body))
+        } else {
+            Ok(Err(format!(
+                "the orders of payload {} are not what they were when it was sealed",
+                payload.id
+            )))
+        }
+    }
+
+    /// Queues the orders in one transaction: all, or none. The error names which of them the
+    /// queue refused.
+    pub fn enqueue(&mut self, orders: &[NewOrder]) -> Result<(), (usize, Error)> {
+        let path = &self.path;
+        let failed = |source| Error::Sqlite {
+            path: path.clone(),
+            doing: "queueing orders",
+            source,
+        };
+        self.conn
+            .busy_timeout(Self::PATIENCE)
+            .map_err(|error| (0, failed(error)))?;
+        let transaction = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| (0, failed(error)))?;
+        {
+            let mut insert = transaction
+                .prepare_cached(
+                    "INSERT INTO orders (order_type, action, dedup_key, body) VALUES (?1, coalesce(?2, 'submit'), ?3, ?4)",
+                )
+                .map_err(|error| (0, failed(error)))?;
+            for (index, order) in orders.iter().enumerate() {
+                insert
+                    .execute(params![
+                        order.order_type.as_str(),
+                        order.action,
+                        order.dedup_key,
+                        order.body
+                    ])
+                    .map_err(|error| (index, failed(error)))?;
+            }
+        }
+        transaction.commit().map_err(|error| (0, failed(error)))
+    }
+
+    /// How long `enqueue` waits for other producers.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Copies the WAL back into the file, as far as nobody is in the way.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.conn
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .during("copying the WAL back", &self.path)
+    }
+
+    fn newest(&self) -> Result<Visible, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT (SELECT coalesce(max(seq), 0) FROM orders), (SELECT coalesce(max(withdrawal), 0) FROM withdrawals)",
+            )
+            .and_then(|mut statement| {
+                statement.query_row([], |row| Ok(Visible { seq: Seq(row.get(0)?), withdrawal: row.get(1)? }))
+            })
+            .during("looking for orders", &self.path)
+    }
+
+    /// Makes durable what was committed to the queue so far.
+    fn sync(&mut self) -> Result<(), Error> {
+        let path = files::with_suffix(&self.path, "-wal");
+        let wal = match self.wal.take() {
+            Some(wal) => wal,
+            None => {
+                let wal = File::open(&path).during("opening it for syncing", &path)?;
+                files::sync_folder(&path)?;
+                wal
+            }
+        };
+        wal.sync_data().during("syncing", &path)?;
+        self.wal = Some(wal);
+        Ok(())
+    }
+
+    /// When an order was noticed: at the first remembered look that saw it.
+    fn noticed(&self, seq: Seq) -> Timestamp {
+        let index = self.looks.partition_point(|&(newest, _)| newest < seq);
+        self.looks
+            .get(index)
+            .map_or_else(Timestamp::default, |&(_, at)| at)
+    }
+
+    /// Reads the rows of a type between two seqs (neither included), oldest first, until `take`
+    /// has enough, at most [`ROWS_MAX`].
+    fn each_row(
+        &self,
+        order_type: OrderType,
+        after: Seq,
+        before: Seq,
+        mut take: impl FnMut(OrderRow) -> bool,
+    ) -> Result<(), Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT seq, action, body, EXISTS (SELECT 1 FROM withdrawals WHERE withdrawals.seq = orders.seq AND withdrawal <= ?4)
+                 FROM orders WHERE order_type = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?5",
+            )
+            .and_then(|mut statement| {
+                let limit = i64::try_from(ROWS_MAX).unwrap_or(i64::MAX);
+                let mut rows = statement.query(params![
+                    order_type.as_str(), after.0, before.0, self.visible.withdrawal, limit
+                ])?;
+                while let Some(row) = rows.next()? {
+                    if !take(OrderRow::read(order_type, row)?) {
+                        break;
+                    }
+                }
+                Ok(())
+            })
+            .during("reading orders", &self.path)
+    }
+
+    fn row(&self, order_type: OrderType, seq: Seq) -> Result<Option<OrderRow>, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT seq, action, body, EXISTS (SELECT 1 FROM withdrawals WHERE withdrawals.seq = orders.seq AND withdrawal <= ?3)
+                 FROM orders WHERE seq = ?1 AND order_type = ?2",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![seq.0, order_type.as_str(), self.visible.withdrawal], |row| {
+                        OrderRow::read(order_type, row)
+                    })
+                    .optional()
+            })
+            .during("reading an order", &self.path)
+    }
+}
+
+/// A row of the queue, parsed if it can be.
+struct OrderRow {
+    seq: Seq,
+    withdrawn: bool,
+    order: Result<Order, Undeliverable>,
+}
+
+impl OrderRow {
+    fn read(order_type: OrderType, row: &Row<'_>) -> rusqlite::Result<Self> {
+        let seq = Seq(row.get(0)?);
+        let text = |column: usize| {
+            let value = row.get_ref(column)?;
+            Ok::<_, rusqlite::Error>(value.as_bytes().unwrap_or_default())
+        };
+        let order = Order::parse(seq, order_type, text(1)?, text(2)?);
+        Ok(Self {
+            seq,
+            withdrawn: row.get(3)?,
+            order,
+        })
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+    )
+}
+
+fn inode(path: &Path) -> Result<(u64, u64), Error> {
+    let metadata = std::fs::metadata(path).during("looking at it", path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
