@@ -113,7 +113,7 @@ pub struct Webhook {
 impl Config {
     /// Reads the file and the environment.
     pub fn load(file: &Path) -> Result<Self, Errors> {
-        let in_file = |message| {
+        let in_file = |file: &Path, message| {
             Errors::from(Problem {
                 place: Place::File {
                     file: file.to_owned(),
@@ -123,15 +123,14 @@ impl Config {
                 message,
             })
         };
+        let file = &std::path::absolute(file)
+            .map_err(|error| in_file(file, format!("has no absolute path: {error}")))?;
         let text = std::fs::read_to_string(file).map_err(|error| {
-            in_file(format!(
-                "can't be read: {error}; --config FILE or ORDERFEED_CONFIG name another file"
-            ))
+            let hint = "--config FILE or ORDERFEED_CONFIG name another file";
+            in_file(file, format!("can't be read: {error}; {hint}"))
         })?;
-        let file = std::path::absolute(file)
-            .map_err(|error| in_file(format!("has no absolute path: {error}")))?;
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::read(&file, &text, std::env::vars_os(), credentials.as_deref())
+        Self::read(file, &text, std::env::vars_os(), credentials.as_deref())
     }
 
     /// Reads a file's text and an environment; `file` says where the text stands, `credentials`
