@@ -120,8 +120,8 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         doing: "starting a thread",
         source,
     };
-    let (queue, ledger) = QueueHandle::spawn(queue)
-        .and_then(|queue| LedgerHandle::spawn(ledger).map(|ledger| (queue, ledger)))
+    let ((queue, queue_thread), (ledger, ledger_thread)) = QueueHandle::spawn(queue)
+        .and_then(|queue| Ok((queue, LedgerHandle::spawn(ledger)?)))
         .map_err(thread)?;
     let (noticed, _) = watch::channel(0);
     let shared = Shared {
@@ -137,9 +137,19 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         running: BTreeMap::new(),
         tasks: JoinSet::new(),
     };
-    lanes.apply(&config).await?;
-    let lasting = lanes.govern(config, &mut reins).await;
-    lanes.finish(lasting).await
+    let lasting = match lanes.apply(&config).await {
+        Ok(()) => lanes.govern(config, &mut reins).await,
+        Err(error) => Some(error),
+    };
+    let ended = lanes.finish(lasting).await;
+    // All handles are gone: the threads close the files, and leave no WAL behind that could be
+    // mistaken for another file's.
+    for thread in [queue_thread, ledger_thread] {
+        if let Err(panicked) = thread.join() {
+            std::panic::resume_unwind(panicked);
+        }
+    }
+    ended
 }
 
 /// The lanes, by webhook.

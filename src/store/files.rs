@@ -39,8 +39,25 @@ pub fn create(
     if path.exists() {
         return Err(Error::Exists(path.to_owned()));
     }
+    for suffix in ["-wal", "-journal"] {
+        let left = with_suffix(path, suffix);
+        if left.exists() {
+            return Err(foreign(
+                &left,
+                format!(
+                    "is what a {} that is gone left behind, and would be mistaken for the new one's; put {} back beside it, or move it away",
+                    kind.name,
+                    path.display()
+                ),
+            ));
+        }
+    }
     let folder = folder_of(path);
-    if !folder.exists() {
+    let missing: Vec<_> = folder
+        .ancestors()
+        .take_while(|above| !above.exists())
+        .collect();
+    if !missing.is_empty() {
         DirBuilder::new()
             .recursive(true)
             .mode(kind.folder_mode)
@@ -48,6 +65,9 @@ pub fn create(
             .during("making the folder", &folder)?;
         // The umask took its share.
         set_mode(&folder, kind.folder_mode)?;
+        for made in missing {
+            sync_folder(made)?;
+        }
     }
     let unfinished = path.with_added_extension("new");
     remove_leftovers(&unfinished)?;
@@ -121,16 +141,26 @@ pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
     if let Some(what) = unwritable(path, &metadata) {
         return Err(not_permitted(path, &what));
     }
-    let conn = connect(path)?;
+    let no_sqlite = || {
+        foreign(
+            path,
+            format!(
+                "is no SQLite file, and so no {}; restore it, or move it away and run `orderfeed init`",
+                kind.name
+            ),
+        )
+    };
+    let is_no_sqlite = |error: &Error| matches!(error, Error::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase));
+    let conn = connect(path).map_err(|error| {
+        if is_no_sqlite(&error) {
+            no_sqlite()
+        } else {
+            error
+        }
+    })?;
     let number = |pragma| {
         conn.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0))
-            .map_err(|source| match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::NotADatabase) => foreign(path, format!(
-                    "is no SQLite file, and so no {}; restore it, or move it away and run `orderfeed init`",
-                    kind.name
-                )),
-                _ => Error::Sqlite { path: path.to_owned(), doing: "opening", source },
-            })
+            .during("opening", path)
     };
     if number("application_id")? != kind.application_id {
         return Err(foreign(

@@ -11,6 +11,8 @@ CREATE TABLE ledger (
     -- Counts the queues that were adopted: seqs of one mean nothing in another.
     queue_generation INTEGER NOT NULL DEFAULT 1,
     created_at       INTEGER NOT NULL,
+    -- The first webhooks of this ledger begin after this order: 0, unless adopt-queue said so.
+    first_cursor     INTEGER NOT NULL DEFAULT 0,
     -- The ledger's clock showed clock_ms in this boot, at this reading of the others.
     clock_ms         INTEGER NOT NULL,
     boot_id          TEXT    NOT NULL,

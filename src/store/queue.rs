@@ -5,6 +5,8 @@
 //! decides what is sent; nothing here is remembered that the files do not hold, but for when an
 //! order was noticed.
 
+pub mod rules;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -140,6 +142,20 @@ pub struct NewOrder {
     pub dedup_key: Option<String>,
     /// The order's JSON.
     pub body: String,
+}
+
+/// Queues one order; see [`NewOrder::values`].
+const INSERT: &str = "INSERT INTO orders (order_type, action, dedup_key, body) VALUES (?1, coalesce(?2, 'submit'), ?3, ?4)";
+
+impl NewOrder {
+    fn values(&self) -> impl rusqlite::Params + '_ {
+        (
+            self.order_type.as_str(),
+            &self.action,
+            &self.dedup_key,
+            &self.body,
+        )
+    }
 }
 
 impl Queue {
@@ -485,9 +501,9 @@ impl Queue {
         }
     }
 
-    /// Queues the orders in one transaction: all, or none. The error names which of them the
-    /// queue refused.
-    pub fn enqueue(&mut self, orders: &[NewOrder]) -> Result<(), (usize, Error)> {
+    /// Queues the orders in one transaction: all, or none. They get seqs without a gap; the last
+    /// one's is returned. The error names which of them the queue refused.
+    pub fn enqueue(&mut self, orders: &[NewOrder]) -> Result<Seq, (usize, Error)> {
         let path = &self.path;
         let failed = |source| Error::Sqlite {
             path: path.clone(),
@@ -503,26 +519,21 @@ impl Queue {
             .map_err(|error| (0, failed(error)))?;
         {
             let mut insert = transaction
-                .prepare_cached(
-                    "INSERT INTO orders (order_type, action, dedup_key, body) VALUES (?1, coalesce(?2, 'submit'), ?3, ?4)",
-                )
+                .prepare_cached(INSERT)
                 .map_err(|error| (0, failed(error)))?;
             for (index, order) in orders.iter().enumerate() {
                 insert
-                    .execute(params![
-                        order.order_type.as_str(),
-                        order.action,
-                        order.dedup_key,
-                        order.body
-                    ])
+                    .execute(order.values())
                     .map_err(|error| (index, failed(error)))?;
             }
         }
-        transaction.commit().map_err(|error| (0, failed(error)))
+        let last = Seq(transaction.last_insert_rowid());
+        transaction.commit().map_err(|error| (0, failed(error)))?;
+        Ok(last)
     }
 
     /// How long `enqueue` waits for other producers.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    pub const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Copies the WAL back into the file, as far as nobody is in the way.
     pub fn checkpoint(&self) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //! disk or a lock.
 
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
@@ -32,17 +32,17 @@ enum LedgerJob {
 }
 
 impl QueueHandle {
-    /// Gives the queue to a thread. It ends when all handles are gone.
-    pub fn spawn(mut queue: Queue) -> std::io::Result<Self> {
+    /// Gives the queue to a thread, which ends, and closes it, when all handles are gone.
+    pub fn spawn(mut queue: Queue) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, jobs) = sync_channel::<Job<Queue>>(JOBS_MAX);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("queue".to_owned())
             .spawn(move || {
                 for job in jobs {
                     job(&mut queue);
                 }
             })?;
-        Ok(Self(sender))
+        Ok((Self(sender), thread))
     }
 
     /// Does it on the queue's thread.
@@ -58,13 +58,13 @@ impl QueueHandle {
 }
 
 impl LedgerHandle {
-    /// Gives the ledger to a thread. It ends when all handles are gone.
-    pub fn spawn(mut ledger: Ledger) -> std::io::Result<Self> {
+    /// Gives the ledger to a thread, which ends, and closes it, when all handles are gone.
+    pub fn spawn(mut ledger: Ledger) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, jobs) = sync_channel::<LedgerJob>(JOBS_MAX);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || serve(&mut ledger, &jobs))?;
-        Ok(Self(sender))
+        Ok((Self(sender), thread))
     }
 
     /// Does it on the ledger's thread.

@@ -116,6 +116,7 @@ impl Ledger {
             Adopt::ResendFrom(seq) => seq.before(),
             Adopt::AllNew => Seq::START,
         };
+        let newest = queue.newest_noticed();
         let mut adoption = Adoption::default();
         let mut lanes = Vec::new();
         for (webhook_id, name) in self.webhooks()? {
@@ -168,15 +169,22 @@ impl Ledger {
                     state.as_str()
                 ));
             }
-            forget_what_is_new(&transaction, webhook_id, &adopted, cursor, same_queue)
-                .during("adopting the queue", &self.path)
-                .map(|parked| adoption.parked_forgotten += parked)?;
+            forget_what_is_new(
+                &transaction,
+                webhook_id,
+                &adopted,
+                cursor,
+                newest,
+                same_queue,
+            )
+            .during("adopting the queue", &self.path)
+            .map(|parked| adoption.parked_forgotten += parked)?;
             adoption.webhooks.push((name, said));
         }
         transaction
             .execute(
-                "UPDATE ledger SET queue_id = ?1, queue_generation = queue_generation + ?2 WHERE id = 1",
-                params![identity.queue_id, i64::from(!same_queue)],
+                "UPDATE ledger SET queue_id = ?1, queue_generation = queue_generation + ?2, first_cursor = ?3 WHERE id = 1",
+                params![identity.queue_id, i64::from(!same_queue), cursor.0],
             )
             .during("adopting the queue", &self.path)?;
         transaction
@@ -216,6 +224,7 @@ fn forget_what_is_new(
     webhook_id: WebhookId,
     lane: &Lane,
     cursor: Seq,
+    newest: Seq,
     same_queue: bool,
 ) -> rusqlite::Result<u64> {
     let kept_up_to = if same_queue { cursor } else { Seq::START };
@@ -223,17 +232,22 @@ fn forget_what_is_new(
         "DELETE FROM parked WHERE webhook_id = ?1 AND seq > ?2",
         params![webhook_id.0, kept_up_to.0],
     )?;
-    if !same_queue {
-        // Seqs of the old file mean nothing: the last selection holds for all orders.
-        conn.execute(
-            "DELETE FROM selections WHERE webhook_id = ?1 AND from_seq < (SELECT max(from_seq) FROM selections WHERE webhook_id = ?1)",
-            [webhook_id.0],
-        )?;
-        conn.execute(
-            "UPDATE selections SET from_seq = 0 WHERE webhook_id = ?1",
-            [webhook_id.0],
-        )?;
-    }
+    // The last selection holds for all orders to come; in another file, where seqs of the old one
+    // mean nothing, for all orders.
+    let from = if same_queue {
+        newest.next()
+    } else {
+        Seq::START
+    };
+    conn.execute(
+        "DELETE FROM selections WHERE webhook_id = ?1 AND from_seq >= ?2
+            AND from_seq < (SELECT max(from_seq) FROM selections WHERE webhook_id = ?1)",
+        params![webhook_id.0, if same_queue { from.0 } else { i64::MIN }],
+    )?;
+    conn.execute(
+        "UPDATE selections SET from_seq = ?2 WHERE webhook_id = ?1 AND from_seq > ?2",
+        params![webhook_id.0, from.0],
+    )?;
     write_lane(conn, webhook_id, lane)?;
     conn.execute(
         "UPDATE webhooks SET newest_noticed = 0, last_payload_id = NULL WHERE webhook_id = ?1",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Ledger, WebhookId, lane_of, read_selections, write_lane};
 use crate::clock::WallTime;
@@ -90,14 +90,18 @@ fn configure(
     newest: Seq,
     at: WallTime,
 ) -> rusqlite::Result<BTreeMap<WebhookName, Registered>> {
-    let is_new = conn.query_row("SELECT count(*) FROM webhooks", [], |row| {
-        row.get::<_, i64>(0)
-    })? == 0;
+    let first_cursor = conn
+        .query_row(
+            "SELECT first_cursor FROM ledger WHERE NOT EXISTS (SELECT 1 FROM webhooks)",
+            [],
+            |row| row.get(0).map(Seq),
+        )
+        .optional()?;
     let mut registered = BTreeMap::new();
     for webhook in webhooks {
         let known = match known_as(conn, &webhook.name)? {
             Some(webhook_id) => Ok(webhook_id),
-            None => begin(conn, webhook, is_new, newest)?,
+            None => begin(conn, webhook, first_cursor, newest)?,
         };
         let registration = match known {
             Ok(webhook_id) => {
@@ -134,7 +138,6 @@ fn configure(
 }
 
 fn known_as(conn: &Connection, name: &WebhookName) -> rusqlite::Result<Option<WebhookId>> {
-    use rusqlite::OptionalExtension;
     conn.query_row(
         "SELECT webhook_id FROM webhooks WHERE name = ?1",
         [name.as_str()],
@@ -148,7 +151,7 @@ fn known_as(conn: &Connection, name: &WebhookName) -> rusqlite::Result<Option<We
 fn begin(
     conn: &Connection,
     webhook: &Configured,
-    is_new: bool,
+    first_cursor: Option<Seq>,
     newest: Seq,
 ) -> rusqlite::Result<Result<WebhookId, String>> {
     let name = &webhook.name;
@@ -164,12 +167,13 @@ fn begin(
         )?;
         return Ok(Ok(webhook_id));
     }
-    // The first webhooks of a new ledger begin with the oldest order.
-    let start = webhook.start.or_else(|| is_new.then_some(Start::Oldest));
-    let cursor = match start {
-        Some(Start::Oldest) => Seq::START,
-        Some(Start::Now) => newest,
-        None => {
+    // The first webhooks of a new ledger begin with the oldest order; or, if that ledger adopted
+    // a queue from which others were delivered, where it was told to.
+    let cursor = match (webhook.start, first_cursor) {
+        (Some(Start::Now), _) => newest,
+        (Some(Start::Oldest) | None, Some(first_cursor)) => first_cursor,
+        (Some(Start::Oldest), None) => Seq::START,
+        (None, None) => {
             return Ok(Err(format!(
                 "webhook {name} is new beside others, and must say where it begins: start = \"oldest\" sends it all orders in the queue (newest: {newest}), start = \"now\" those queued from now on, and renamed_from = \"NAME\" goes on where a removed webhook stood"
             )));
