@@ -1,0 +1,24 @@
+//! orderfeed from outside: the real binary, real files, real HTTP, real signals.
+//!
+//! - `queue_rules`: what the queue takes and refuses, whoever writes it
+//! - `producers`: the same, by Python, by the `sqlite3` shell, and by SQLite 3.26.0
+//! - `delivery`: what arrives at a receiver, and how
+//! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
+//! - `reloading`: SIGHUP, webhooks that come and go
+//! - `starting`: files that are missing, foreign, older, or held
+//! - `power_cut`: what is left when the power goes
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what a test measured, shown with --nocapture"
+)]
+
+mod delivery;
+mod power_cut;
+mod producers;
+mod queue_rules;
+mod reloading;
+mod starting;
+mod stopping;
+mod support;

@@ -1,0 +1,215 @@
+//! What is noticed at the start, and how it is said: files that are missing, foreign, older,
+//! replaced, or held (contract, section 2; exit codes of section 7).
+
+use std::fs;
+
+use insta::assert_snapshot;
+
+use crate::support::{Receiver, Site};
+
+#[test]
+fn missing_files_are_named() {
+    let site = Site::bare("");
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: ./l/ledger.db does not exist; `orderfeed init` makes the queue and the ledger
+    [exit 5]
+    ");
+    assert_snapshot!(site.told(&["init"]).replace(ROOTS_NOTE, ""), @"
+    queue ./q/queue.db made
+    ledger ./l/ledger.db made
+    [exit 0]
+    ");
+    assert_snapshot!(site.told(&["init"]).replace(ROOTS_NOTE, ""), @"
+    queue ./q/queue.db exists already
+    ledger ./l/ledger.db exists already
+    [exit 0]
+    ");
+    assert_snapshot!(site.told(&["check"]), @"
+    ./config.toml is valid
+    it has no [webhook.NAME]: orders will queue up, and nothing is sent
+    [exit 0]
+    ");
+}
+
+const ROOTS_NOTE: &str =
+    "note: this was done as root; the files must belong to the user that the daemon runs as\n";
+
+#[test]
+fn files_of_something_else_are_refused() {
+    let site = Site::new("");
+    let queue = fs::read(site.queue()).unwrap();
+    fs::copy(site.ledger(), site.queue()).unwrap();
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: ./q/queue.db: is a SQLite file of something else, and no queue of orderfeed; check the path in the configuration
+    [exit 5]
+    ");
+    fs::write(site.queue(), "orders, a list\n".repeat(100)).unwrap();
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: ./q/queue.db: is no SQLite file, and so no queue; restore it, or move it away and run `orderfeed init`
+    [exit 5]
+    ");
+    fs::write(site.queue(), "").unwrap();
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: ./q/queue.db: is empty (made by user 0), and no queue: somebody opened it before `orderfeed init` made it; remove it and run `orderfeed init`
+    [exit 5]
+    ");
+    fs::write(site.queue(), &queue).unwrap();
+    rusqlite::Connection::open(site.queue())
+        .unwrap()
+        .pragma_update(None, "user_version", 7)
+        .unwrap();
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: ./q/queue.db: is a queue of schema version 7, and this orderfeed knows only version 1; use the orderfeed that made it
+    [exit 5]
+    ");
+}
+
+/// Only one daemon may use a ledger; the other is told which process has it.
+#[test]
+fn a_second_daemon_is_refused() {
+    let site = Site::new("");
+    let daemon = site.start();
+    let told = site
+        .told(&["run"])
+        .replace(&daemon.pid().to_string(), "PID");
+    assert_snapshot!(told, @"
+    orderfeed: ./l/ledger.db is held by process PID; only one daemon may use a ledger, stop that one first
+    [exit 5]
+    ");
+    let told = site
+        .told(&["resume", "erp"])
+        .replace(&daemon.pid().to_string(), "PID");
+    assert_snapshot!(told, @"
+    orderfeed: ./l/ledger.db is held by process PID; only one daemon may use a ledger, stop that one first
+    [exit 5]
+    ");
+    let told = site
+        .told(&["check"])
+        .replace(&daemon.pid().to_string(), "PID");
+    assert_snapshot!(told, @"
+    ./config.toml is valid
+    it has no [webhook.NAME]: orders will queue up, and nothing is sent
+    what waits is not shown: ./l/ledger.db is held by process PID; only one daemon may use a ledger, stop that one first
+    [exit 0]
+    ");
+}
+
+/// A site that delivered orders 1 to 3.
+fn delivered(receiver: &Receiver) -> Site {
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=3);
+    let daemon = site.start();
+    daemon.wait_for_line("delivered 3");
+    daemon.stop();
+    site
+}
+
+#[test]
+fn another_queue_is_noticed_and_can_be_adopted() {
+    let receiver = Receiver::ok();
+    let site = delivered(&receiver);
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = site.queue().into_os_string();
+        path.push(suffix);
+        drop(fs::remove_file(path));
+    }
+    assert!(site.run(&["init"]).0.success());
+    site.enqueue("work_order", 11..=12);
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: the queue ./q/queue.db is not the one that the ledger ./l/ledger.db fed from: it was replaced
+    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+    [exit 5]
+    ");
+    assert_snapshot!(site.told(&["adopt-queue"]), @"
+    error: the following required arguments were not provided:
+      <--resend-from <SEQ>|--all-new>
+
+    Usage: orderfeed adopt-queue <--resend-from <SEQ>|--all-new>
+
+    For more information, try '--help'.
+    [exit 2]
+    ");
+    assert_snapshot!(site.told(&["adopt-queue", "--all-new"]), @"
+    The ledger ./l/ledger.db goes on with the queue ./q/queue.db, with all orders in it; its newest order is 2.
+    Start the daemon to send them.
+    [exit 0]
+    ");
+    let daemon = site.start();
+    assert_eq!(receiver.wait_for(2)[1].summary(), "work_order 11,12");
+    daemon.wait_for_line("delivered 2");
+    daemon.stop();
+    site.start().stop();
+    assert_eq!(receiver.arrived().len(), 2);
+}
+
+/// A lost ledger never silently resends the queue.
+#[test]
+fn a_lost_ledger_is_noticed() {
+    let receiver = Receiver::ok();
+    let site = delivered(&receiver);
+    fs::remove_file(site.ledger()).unwrap();
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: ./l/ledger.db does not exist; `orderfeed init` makes the queue and the ledger
+    [exit 5]
+    ");
+    assert!(site.run(&["init"]).0.success());
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: the queue ./q/queue.db was fed from by another ledger, not by ./l/ledger.db: the ledger was lost, replaced, or belongs to another queue, and so it can't tell which orders were delivered
+    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+    [exit 5]
+    ");
+    assert_snapshot!(site.told(&["adopt-queue", "--resend-from", "3"]), @"
+    The ledger ./l/ledger.db goes on with the queue ./q/queue.db, from order 3 on; its newest order is 3.
+    Start the daemon to send them.
+    [exit 0]
+    ");
+    let _daemon = site.start();
+    assert_eq!(receiver.wait_for(2)[1].summary(), "purchase_order 3");
+}
+
+#[test]
+fn an_older_copy_of_the_queue_is_noticed() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    let copy = fs::read(site.queue()).unwrap();
+    site.enqueue("purchase_order", 1..=3);
+    let daemon = site.start();
+    daemon.wait_for_line("delivered 3");
+    daemon.stop();
+    fs::write(site.queue(), copy).unwrap();
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: the queue ./q/queue.db ends at order 0, and the ledger has seen order 3: the queue was restored from an older copy
+    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+    [exit 5]
+    ");
+    // Also when other orders took the lost ones' places.
+    site.enqueue("work_order", 11..=14);
+    assert_snapshot!(site.told(&["run"]), @"
+    orderfeed: order 1 is no longer in the queue: the queue ./q/queue.db was replaced or restored from a copy
+    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+    [exit 5]
+    ");
+}
+
+#[test]
+fn an_older_copy_of_the_ledger_is_noticed() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    let copy = fs::read(site.ledger()).unwrap();
+    site.enqueue("purchase_order", 1..=3);
+    let daemon = site.start();
+    daemon.wait_for_line("delivered 3");
+    daemon.stop();
+    fs::write(site.ledger(), copy).unwrap();
+    let told = site.told(&["run"]);
+    let id = told
+        .split_whitespace()
+        .find(|word| word.starts_with("pl_"))
+        .unwrap_or("none");
+    assert_snapshot!(told.replace(id, "pl_…,"), @"
+    orderfeed: the ledger ./l/ledger.db does not know payload pl_…, which was made from this queue: it was restored from an older copy, and does not know all that was delivered
+    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+    [exit 5]
+    ");
+    assert_eq!(receiver.arrived().len(), 1);
+}
