@@ -5,6 +5,8 @@
 
 mod adopt_queue;
 mod check;
+mod demo;
+mod enqueue;
 mod init;
 mod resume;
 mod run;
@@ -43,8 +45,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Demo(demo::Args),
     Init(init::Args),
     Check(check::Args),
+    Enqueue(enqueue::Args),
     AdoptQueue(adopt_queue::Args),
     Resume(resume::Args),
     Webhooks(webhooks::Args),
@@ -68,8 +72,10 @@ pub fn main() -> ExitCode {
     let place = ConfigPlace(cli.config);
     let done = match cli.command {
         Command::Run(args) => run::run(&args, &place),
+        Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args, &place),
         Command::Check(args) => check::run(&args, &place),
+        Command::Enqueue(args) => enqueue::run(&args, &place),
         Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
         Command::Resume(args) => resume::run(&args, &place),
         Command::Webhooks(args) => webhooks::run(&args, &place),
