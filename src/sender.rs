@@ -6,6 +6,7 @@
 
 pub mod reach;
 pub mod secret;
+mod tls;
 mod watch;
 
 use std::error::Error as _;
@@ -81,13 +82,23 @@ pub struct Sender {
     progress: Arc<Progress>,
 }
 
+/// Why nothing can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// TLS can't be set up.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client can't.
+    #[error("HTTP can't be set up: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
 impl Sender {
     /// An error if TLS can't be set up, which is when the system's certificates can't be read.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        // Where another part of the process was first, its provider is the same one.
-        drop(rustls::crypto::ring::default_provider().install_default());
+    pub fn new() -> Result<Self, SetUpError> {
         let progress = Arc::new(Progress::default());
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::watched_config(Arc::clone(&progress))?)
             .http1_only()
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -135,7 +146,7 @@ impl Sender {
             }
             Ok(Err(error)) => {
                 let phase = phase_of(&error, self.progress.get());
-                report(Outcome::Broken { phase }, Some(in_words(error)), None)
+                report(Outcome::Broken { phase }, Some(in_words(&error)), None)
             }
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
@@ -196,39 +207,29 @@ fn headers(endpoint: &Endpoint, request: &Request, now: WallTime) -> HeaderMap {
 
 /// How far an attempt came that broke off.
 fn phase_of(error: &reqwest::Error, reached: Phase) -> Phase {
-    if !error.is_connect() {
-        // A kept connection was used: nobody can say that nothing was sent.
-        return reached.max(Phase::Sending);
+    if error.is_connect() {
+        reached
+    } else {
+        // It was connected, or a kept connection was used: nobody can say that nothing was sent.
+        reached.max(Phase::Sending)
     }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return Phase::Tls;
-        }
-        cause = error.source();
-    }
-    reached
 }
 
-/// The error and what caused it; not the url, whose query may hold a secret.
-fn in_words(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut words = error.to_string();
+/// What caused the error; not the url, whose query may hold a secret, nor the client's own first
+/// words, which say no more than that a request failed.
+fn in_words(error: &reqwest::Error) -> String {
+    let mut chain = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
-        if !words.ends_with(&next) {
-            words.push_str(": ");
-            words.push_str(&next);
-        }
+        chain.push(error.to_string());
         cause = error.source();
     }
-    words
+    // The first cause is the client's ("client error (Connect)"), if there are others.
+    if chain.len() > 1 {
+        chain.remove(0);
+    }
+    chain.dedup();
+    chain.join(": ")
 }
 
 /// How long the answer asks to wait, in seconds or until a date; garbage asks for nothing.

@@ -42,15 +42,19 @@ pub(super) struct Args {
     /// For going on where an earlier call was stopped, which says what N is.
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
+    /// The queue's file; then no configuration is read, which may hold what producers must not see
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    queue: Option<PathBuf>,
 }
 
 /// Other producers wait while a slice is written, so it has a limit: in orders, and in bytes.
 const SLICE_ORDERS: usize = 1_000;
 const SLICE_BYTES: usize = 4 << 20;
 
-/// Between two slices the queue is left alone for so long: SQLite makes who waits for it look
-/// again only now and then.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Between two slices the queue is left alone for this part of the time that one took. SQLite has
+/// whoever waits look again only now and then, about 60 times in the 5 s that producers are told
+/// to wait: with a fifth of all time left to them, they will find it free.
+const PAUSE_PART: u32 = 4;
 
 /// The WAL is copied back into the file after so many bytes of orders: no daemon may be running
 /// that would, and without end it grows.
@@ -61,9 +65,20 @@ const SHOWN_MAX: usize = 20;
 
 pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let inputs = inputs(args)?;
-    let config = place.load()?;
-    let queue = Queue::open(&config.queue.path)?;
-    let spool = files::folder_of(&config.queue.path);
+    let path = match &args.queue {
+        Some(path) => path.clone(),
+        None => match place.load() {
+            Ok(config) => config.queue.path,
+            Err(mut failure) => {
+                failure.message.push_str(
+                    "\n(enqueue needs no configuration if --queue names the queue's file)",
+                );
+                return Err(failure);
+            }
+        },
+    };
+    let queue = Queue::open(&path)?;
+    let spool = files::folder_of(&path);
     let mut sources = Vec::new();
     for path in &inputs {
         let source = Source::open(path, &spool).map_err(|error| {
@@ -75,7 +90,11 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let mut progress = Progress::new();
     let total = judge(args, &sources, &mut progress)?;
     let Some(left) = total.checked_sub(args.skip) else {
-        let message = format!("--skip {}: there are only {}", args.skip, orders(total));
+        let message = format!(
+            "--skip {}: the input holds only {}",
+            args.skip,
+            orders(total)
+        );
         return Err(Failure::new(Exit::Usage, message));
     };
     let mut import = Import::new(queue, args.skip)?;
@@ -297,8 +316,9 @@ impl Import {
                 self.spots.push((index, entry.spot));
                 if self.slice.len() == SLICE_ORDERS || self.slice_bytes >= SLICE_BYTES {
                     refuse_changed(source)?;
+                    let begun = Instant::now();
                     self.commit(sources, progress)?;
-                    self.pause()?;
+                    self.pause(begun.elapsed() / PAUSE_PART)?;
                 }
                 Ok(())
             });
@@ -350,13 +370,13 @@ impl Import {
     }
 
     /// Leaves the queue to others for a moment. An error if somebody wants this to end.
-    fn pause(&mut self) -> Result<(), Failure> {
+    fn pause(&mut self, pause: Duration) -> Result<(), Failure> {
         let [interrupt, terminate] = &mut self.signals;
         let interrupted = self.runtime.block_on(async {
             tokio::select! {
                 _ = interrupt.recv() => true,
                 _ = terminate.recv() => true,
-                () = tokio::time::sleep(PAUSE) => false,
+                () = tokio::time::sleep(pause) => false,
             }
         });
         if interrupted {
@@ -406,6 +426,9 @@ fn again(args: &Args, place: &ConfigPlace, inputs: &[PathBuf], done: usize) -> S
         words.extend(["--config".to_owned(), quoted(config)]);
     }
     words.push("enqueue".to_owned());
+    if let Some(queue) = &args.queue {
+        words.extend(["--queue".to_owned(), quoted(queue)]);
+    }
     if let Some(order_type) = args.order_type {
         words.push(format!("--type {order_type}"));
     }

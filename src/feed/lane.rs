@@ -465,9 +465,11 @@ pub struct First {
     pub seq: Seq,
     /// When it was noticed (D5).
     pub noticed: Timestamp,
-    /// Whether lingering would add nothing: a whole payload waits. Also set where more rows
-    /// must be read before one can tell what waits; a [`Step::Seal`] reads them.
+    /// Whether lingering would add nothing: a whole payload waits.
     pub full: bool,
+    /// More rows must be read before one can tell what waits; what does lies here or later. A
+    /// [`Step::Seal`] reads them.
+    pub unread: bool,
 }
 
 /// What could go next.
@@ -488,31 +490,31 @@ fn choose(lane: &Lane, waiting: &Waiting, policy: &Policy, now: Timestamp) -> Ch
     };
     let lingers_until = |first: &First| {
         let until = first.noticed + policy.payload_linger;
-        (!first.full && until > now).then_some(until)
+        (!first.full && !first.unread && until > now).then_some(until)
     };
-    let oldest = |(_, first): &(OrderType, First)| first.seq;
     if policy.sequence == Sequence::Fifo {
-        let Some((order_type, first)) = firsts().min_by_key(oldest) else {
+        let Some((order_type, first)) = firsts().min_by_key(|(_, first)| (first.seq, first.unread))
+        else {
             return Choice::Nothing;
         };
         // Where another type waits behind it, its payload can't grow any more.
-        let before = firsts()
-            .map(|(_, first)| first.seq)
-            .filter(|&seq| seq > first.seq)
+        let others = firsts().filter(|&(other, _)| other != order_type);
+        let before = others
+            .map(|(_, other)| other.seq.max(first.seq.next()))
             .min();
         return match lingers_until(&first).filter(|_| before.is_none()) {
             Some(until) => Choice::Linger(until),
             None => Choice::Ready(Seal { order_type, before }),
         };
     }
-    let ready = || firsts().filter(|(_, first)| lingers_until(first).is_none());
-    let next = match policy.sequence {
-        Sequence::PoFirst => ready()
-            .min_by_key(|&(order_type, first)| (order_type != OrderType::PurchaseOrder, first.seq)),
-        Sequence::Rotate => ready()
-            .min_by_key(|&(order_type, first)| (lane.places[order_type].sealed_last, first.seq)),
-        Sequence::Fifo => ready().min_by_key(oldest),
+    let rank = |&(order_type, first): &(OrderType, First)| match policy.sequence {
+        Sequence::PoFirst => (u64::from(order_type != OrderType::PurchaseOrder), first.seq),
+        Sequence::Rotate => (lane.places[order_type].sealed_last, first.seq),
+        Sequence::Fifo => (0, first.seq),
     };
+    let next = firsts()
+        .filter(|(_, first)| lingers_until(first).is_none())
+        .min_by_key(rank);
     match next {
         Some((order_type, _)) => Choice::Ready(Seal {
             order_type,
@@ -522,5 +524,342 @@ fn choose(lane: &Lane, waiting: &Waiting, policy: &Policy, now: Timestamp) -> Ch
             .filter_map(|(_, first)| lingers_until(&first))
             .min()
             .map_or(Choice::Nothing, Choice::Linger),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::payload::PayloadId;
+    use super::super::policy::RetryAttempts;
+    use super::*;
+
+    const GAP: Duration = Duration::from_secs(60);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_ms(seconds * 1_000)
+    }
+
+    /// What waits, written as `po 7` (noticed at 0 s), `po 7 full`, or `po 7 @30` (noticed at 30 s).
+    fn waiting(text: &str) -> Waiting {
+        let mut waiting = Waiting::default();
+        for one in text.split(", ").filter(|one| !one.is_empty()) {
+            let words: Vec<_> = one.split(' ').collect();
+            let order_type = match words[0] {
+                "po" => OrderType::PurchaseOrder,
+                "to" => OrderType::TransferOrder,
+                _ => OrderType::WorkOrder,
+            };
+            let noticed = words.iter().find_map(|word| word.strip_prefix('@'));
+            waiting.0[order_type] = Some(First {
+                seq: Seq(words[1].parse().expect("a seq")),
+                noticed: at(noticed.map_or(0, |seconds| seconds.parse().expect("seconds"))),
+                full: words.contains(&"full"),
+                unread: words.contains(&"unread"),
+            });
+        }
+        waiting
+    }
+
+    /// What is next, in short.
+    fn next(lane: &Lane, text: &str, policy: &Policy, seconds: i64) -> String {
+        match next_step(lane, &waiting(text), policy, at(seconds)) {
+            Step::Seal(Seal {
+                order_type,
+                before: None,
+            }) => format!("seal {order_type}"),
+            Step::Seal(Seal {
+                order_type,
+                before: Some(before),
+            }) => {
+                format!("seal {order_type} before {before}")
+            }
+            Step::Send => "send".to_owned(),
+            Step::Wait(Wait { until: None, state }) => format!("{}", state.as_str()),
+            Step::Wait(Wait {
+                until: Some(until),
+                state,
+            }) => {
+                assert!(until > at(seconds), "a wait lies after now");
+                format!("{} until {}", state.as_str(), until.ms() / 1_000)
+            }
+        }
+    }
+
+    fn sealed(lane: &Lane, order_type: OrderType) -> Lane {
+        let payload = Payload {
+            id: PayloadId::new(at(1), [7; 10]),
+            order_type,
+            ..Head::example().payload
+        };
+        lane.sealed(
+            payload,
+            Progress {
+                cursor: Seq(1),
+                unpark: None,
+            },
+        )
+    }
+
+    fn trouble() -> Trouble {
+        Trouble {
+            reason: "answered 503".to_owned(),
+            since: at(0),
+        }
+    }
+
+    #[test]
+    fn d2_po_first_then_what_entered_first() {
+        let policy = Policy::default();
+        let lane = Lane::default();
+        assert_eq!(next(&lane, "", &policy, 0), "idle");
+        assert_eq!(
+            next(&lane, "wo 1, to 2, po 3", &policy, 0),
+            "seal purchase_order"
+        );
+        assert_eq!(next(&lane, "wo 1, to 2", &policy, 0), "seal work_order");
+        assert_eq!(next(&lane, "wo 3, to 2", &policy, 0), "seal transfer_order");
+    }
+
+    #[test]
+    fn d2_rotate_takes_the_type_that_went_longest_ago() {
+        let policy = Policy {
+            sequence: Sequence::Rotate,
+            ..Policy::default()
+        };
+        let mut lane = Lane::default();
+        let mut turns = Vec::new();
+        for _ in 0..5 {
+            let Step::Seal(seal) = next_step(&lane, &waiting("po 1, to 5, wo 3"), &policy, at(0))
+            else {
+                panic!("something waits");
+            };
+            turns.push(seal.order_type.as_str());
+            lane = sealed(&lane, seal.order_type).settled(&Verdict::Delivered, at(0));
+        }
+        // Those that never went: as they entered.
+        let expected = [
+            "purchase_order",
+            "work_order",
+            "transfer_order",
+            "purchase_order",
+            "work_order",
+        ];
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn d2_fifo_ends_a_payload_where_the_type_changes() {
+        let policy = Policy {
+            sequence: Sequence::Fifo,
+            ..Policy::default()
+        };
+        let lane = Lane::default();
+        assert_eq!(
+            next(&lane, "wo 1, po 4, to 9", &policy, 0),
+            "seal work_order before 4"
+        );
+        assert_eq!(
+            next(&lane, "wo 10, po 4, to 9", &policy, 0),
+            "seal purchase_order before 9"
+        );
+        assert_eq!(next(&lane, "wo 10", &policy, 0), "seal work_order");
+        // What is yet to be read may begin anywhere after: no further than that.
+        assert_eq!(
+            next(&lane, "po 4 unread, wo 4", &policy, 0),
+            "seal work_order before 5"
+        );
+        assert_eq!(
+            next(&lane, "po 4 unread, wo 6", &policy, 0),
+            "seal purchase_order before 6"
+        );
+    }
+
+    #[test]
+    fn d4_requests_are_an_interval_apart_and_nothing_is_sealed_ahead() {
+        let policy = Policy {
+            payload_interval: GAP,
+            ..Policy::default()
+        };
+        let lane = Lane {
+            last_ended: Some(at(100)),
+            ..Lane::default()
+        };
+        assert_eq!(next(&lane, "po 1", &policy, 159), "pacing until 160");
+        assert_eq!(next(&lane, "po 1", &policy, 160), "seal purchase_order");
+        assert_eq!(next(&lane, "", &policy, 101), "idle");
+        // A retry is a request like any other.
+        let policy = Policy {
+            retry_gap: Duration::from_secs(1),
+            ..policy
+        };
+        let verdict = Verdict::Retry {
+            wait: policy.retry_gap,
+            counted: true,
+            standing: Standing::Up,
+        };
+        let lane = sealed(&lane, OrderType::PurchaseOrder).settled(&verdict, at(200));
+        assert_eq!(next(&lane, "", &policy, 201), "retrying until 260");
+        assert_eq!(next(&lane, "", &policy, 260), "send");
+    }
+
+    #[test]
+    fn d5_a_lone_order_goes_at_once_unless_it_may_linger() {
+        let lane = Lane::default();
+        assert_eq!(
+            next(&lane, "to 1", &Policy::default(), 0),
+            "seal transfer_order"
+        );
+        let policy = Policy {
+            payload_linger: GAP,
+            ..Policy::default()
+        };
+        assert_eq!(next(&lane, "po 1 @10", &policy, 11), "idle until 70");
+        assert_eq!(next(&lane, "po 1 @10", &policy, 70), "seal purchase_order");
+        assert_eq!(
+            next(&lane, "po 1 full @10", &policy, 11),
+            "seal purchase_order"
+        );
+        // Others pass meanwhile.
+        assert_eq!(
+            next(&lane, "po 1 @10, wo 2 full @11", &policy, 11),
+            "seal work_order"
+        );
+        assert_eq!(
+            next(&lane, "po 1 @10, wo 2 @5", &policy, 11),
+            "idle until 65"
+        );
+        // Strictly in order nothing passes, and what can't grow any more goes.
+        let policy = Policy {
+            sequence: Sequence::Fifo,
+            ..policy
+        };
+        assert_eq!(next(&lane, "po 1 @10", &policy, 11), "idle until 70");
+        assert_eq!(
+            next(&lane, "po 1 @10, wo 2 @10", &policy, 11),
+            "seal purchase_order before 2"
+        );
+    }
+
+    /// D9, D10, D11: a failed payload goes again after the gap, the others wait behind it, and
+    /// when its attempts are used up they go on.
+    #[test]
+    fn d10_later_payloads_wait_behind_a_retry() {
+        let policy = Policy {
+            retry_gap: GAP,
+            retry_attempts: RetryAttempts::Times(1),
+            ..Policy::default()
+        };
+        let verdict = Verdict::Retry {
+            wait: GAP,
+            counted: true,
+            standing: Standing::Up,
+        };
+        let lane = sealed(&Lane::default(), OrderType::WorkOrder);
+        assert_eq!(
+            lane.head
+                .as_ref()
+                .map(|head| (head.attempts, head.in_flight)),
+            Some((1, true))
+        );
+        let lane = lane.settled(&verdict, at(100));
+        assert_eq!(next(&lane, "po 1", &policy, 101), "retrying until 160");
+        assert_eq!(next(&lane, "po 1", &policy, 160), "send");
+        let lane = lane.begun();
+        assert_eq!(
+            lane.head.as_ref().map(|head| (head.attempts, head.counted)),
+            Some((2, 1))
+        );
+        let failed = Verdict::Failed {
+            reason: "answered 500".to_owned(),
+            standing: Standing::Up,
+        };
+        let lane = lane.settled(&failed, at(161));
+        assert_eq!(next(&lane, "po 1", &policy, 161), "seal purchase_order");
+    }
+
+    #[test]
+    fn d12_down_tries_the_next_payload_at_once_and_then_every_gap() {
+        let policy = Policy {
+            retry_gap: GAP,
+            ..Policy::default()
+        };
+        let down = Standing::Down(trouble());
+        let failed = Verdict::Failed {
+            reason: "answered 503".to_owned(),
+            standing: down.clone(),
+        };
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder).settled(&failed, at(100));
+        assert_eq!(next(&lane, "po 2", &policy, 100), "seal purchase_order");
+        let again = Verdict::Retry {
+            wait: GAP,
+            counted: false,
+            standing: down,
+        };
+        let lane = sealed(&lane, OrderType::PurchaseOrder).settled(&again, at(101));
+        assert_eq!(next(&lane, "", &policy, 102), "down until 161");
+        assert_eq!(lane.head.as_ref().map(|head| head.counted), Some(0));
+        let lane = lane.begun().settled(&Verdict::Delivered, at(162));
+        assert_eq!((lane.standing, lane.failing_since), (Standing::Up, None));
+    }
+
+    #[test]
+    fn d13_a_deactivated_webhook_waits_until_it_is_resumed() {
+        let policy = Policy::default();
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder)
+            .settled(&Verdict::Deactivated(trouble()), at(100));
+        assert_eq!(next(&lane, "", &policy, 1_000_000), "deactivated");
+        let lane = lane.resumed();
+        assert_eq!(next(&lane, "", &policy, 101), "send");
+        assert_eq!(lane.failing_since, None);
+    }
+
+    #[test]
+    fn d19_an_interrupted_attempt_is_not_counted_and_goes_again_as_soon_as_d4_allows() {
+        let policy = Policy {
+            payload_interval: GAP,
+            ..Policy::default()
+        };
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder).interrupted(at(500));
+        assert_eq!(
+            lane.head.as_ref().map(|head| (head.attempts, head.counted)),
+            Some((1, 0))
+        );
+        assert_eq!(next(&lane, "", &policy, 501), "retrying until 560");
+        let lane = lane
+            .begun()
+            .interrupted(at(600))
+            .begun()
+            .interrupted(at(700));
+        assert_eq!(next(&lane, "", &policy, 1_000), "held");
+        assert_eq!(next(&lane.resumed(), "", &policy, 1_000), "send");
+    }
+
+    #[test]
+    fn d19_only_interruptions_in_a_row_hold() {
+        let verdict = Verdict::Retry {
+            wait: GAP,
+            counted: true,
+            standing: Standing::Up,
+        };
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder)
+            .interrupted(at(1))
+            .begun()
+            .interrupted(at(2))
+            .begun()
+            .settled(&verdict, at(3))
+            .begun()
+            .interrupted(at(4));
+        assert_eq!(lane.standing, Standing::Up);
+    }
+
+    #[test]
+    fn d24_an_inactive_webhook_sends_nothing() {
+        let policy = Policy {
+            active: false,
+            ..Policy::default()
+        };
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder).interrupted(at(1));
+        assert_eq!(next(&lane, "", &policy, 100), "inactive");
+        assert_eq!(next(&Lane::default(), "po 1", &policy, 100), "inactive");
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Endpoint;
+use super::{Endpoint, tls};
 
 /// Opens a connection and closes it again; says what was reached, or what went wrong.
 pub async fn reach(endpoint: &Endpoint) -> Result<String, String> {
@@ -31,9 +30,7 @@ async fn connect(endpoint: &Endpoint) -> Result<String, String> {
     if endpoint.url.scheme() != "https" {
         return Ok(format!("{address}, without TLS"));
     }
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let config =
-        rustls::ClientConfig::with_platform_verifier().map_err(|error| error.to_string())?;
+    let config = tls::config().map_err(|error| error.to_string())?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)

@@ -310,7 +310,8 @@ impl Queue {
         let unread = |after: Seq| First {
             seq: after.next(),
             noticed: Timestamp::default(),
-            full: true,
+            full: false,
+            unread: true,
         };
         if let Some(unpark) = place.unpark {
             return Ok(Some(unread(unpark)));
@@ -318,10 +319,9 @@ impl Queue {
         let lingers = !policy.payload_linger.is_zero();
         let mut batch = Batch::new(order_type, policy);
         let mut first = None;
-        let mut rows_read = 0;
         let mut last_read = place.cursor;
-        self.each_row(order_type, place.cursor, self.visible.seq.next(), |row| {
-            rows_read += 1;
+        let end = self.visible.seq.next();
+        let all_read = self.each_row(order_type, place.cursor, end, |row| {
             last_read = row.seq;
             let Some(order) = row.order.ok().filter(|_| !row.withdrawn) else {
                 return true;
@@ -334,21 +334,20 @@ impl Queue {
                 seq: order.seq,
                 noticed,
                 full: false,
+                unread: false,
             });
             first.full = !batch.offer(&order) || batch.is_full();
             // Whether a whole payload waits matters to lingering alone.
             lingers && !first.full
         })?;
-        if rows_read < ROWS_MAX {
-            return Ok(first);
-        }
-        Ok(Some(match first {
-            Some(first) => First {
-                full: true,
+        Ok(match first {
+            None if all_read => None,
+            None => Some(unread(last_read)),
+            Some(first) => Some(First {
+                full: first.full || !all_read,
                 ..first
-            },
-            None => unread(place.cursor),
-        }))
+            }),
+        })
     }
 
     /// Picks the orders of the webhook's next payload (D1). `parked` are the first of its parked
@@ -376,6 +375,11 @@ impl Queue {
         if place.unpark.is_some() {
             let mut all_read = parked.len() < Self::PARKED_MAX;
             for &seq in parked {
+                if seal.before.is_some_and(|before| seq >= before) {
+                    pick.progress.unpark = seal.before.map(Seq::before);
+                    all_read = false;
+                    break;
+                }
                 if let Some(row) = self.row(seal.order_type, seq)?
                     && let Ok(order) = row.order
                     && !row.withdrawn
@@ -396,7 +400,7 @@ impl Queue {
         if pick.progress.unpark.is_none() {
             let end = self.visible.seq.next();
             let end = seal.before.map_or(end, |before| before.min(end));
-            self.each_row(seal.order_type, place.cursor, end, |row| {
+            let all_read = self.each_row(seal.order_type, place.cursor, end, |row| {
                 match row.order {
                     _ if row.withdrawn => {}
                     Err(Undeliverable(reason)) => pick.set_aside.push(SetAside {
@@ -414,6 +418,9 @@ impl Queue {
                 pick.progress.cursor = row.seq;
                 !batch.is_full()
             })?;
+            if all_read {
+                pick.progress.cursor = pick.progress.cursor.max(end.before());
+            }
         }
         pick.picked = batch.close();
         Ok(pick)
@@ -578,14 +585,14 @@ impl Queue {
     }
 
     /// Reads the rows of a type between two seqs (neither included), oldest first, until `take`
-    /// has enough, at most [`ROWS_MAX`].
+    /// has enough, at most [`ROWS_MAX`]; `true` if there were no others.
     fn each_row(
         &self,
         order_type: OrderType,
         after: Seq,
         before: Seq,
         mut take: impl FnMut(OrderRow) -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.conn
             .prepare_cached(
                 "SELECT seq, action, body, EXISTS (SELECT 1 FROM withdrawals WHERE withdrawals.seq = orders.seq AND withdrawal <= ?4)
@@ -596,12 +603,14 @@ impl Queue {
                 let mut rows = statement.query(params![
                     order_type.as_str(), after.0, before.0, self.visible.withdrawal, limit
                 ])?;
+                let mut read = 0;
                 while let Some(row) = rows.next()? {
+                    read += 1;
                     if !take(OrderRow::read(order_type, row)?) {
-                        break;
+                        return Ok(false);
                     }
                 }
-                Ok(())
+                Ok(read < limit)
             })
             .during("reading orders", &self.path)
     }

@@ -5,10 +5,10 @@
 //! line (NDJSON), and a whole payload as a receiver gets it. NDJSON is never held in memory, the
 //! others are. What an order may be is not decided here.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -25,15 +25,42 @@ const WHOLE_MAX: u64 = 1 << 30;
 /// Some programs begin a file with U+FEFF; it is no part of the first order.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// One input: a file, or what came by a pipe, which is kept as a file.
+/// One input.
 #[derive(Debug)]
 pub(super) struct Source {
     /// What it is called in messages.
     pub(super) name: String,
-    file: File,
+    kept: Kept,
     shape: Shape,
-    /// Length and time of change when it was opened.
-    stamp: (u64, Option<SystemTime>),
+}
+
+/// How an input is there to be read twice.
+#[derive(Debug)]
+enum Kept {
+    /// As a file, which is opened only while it is read: there may be thousands.
+    File { path: PathBuf, stamp: Stamp },
+    /// As a copy of what came by a pipe.
+    Copy(File),
+}
+
+/// By which a file is known to be the same, and unchanged.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,36 +114,42 @@ impl<E> From<io::Error> for Broken<E> {
 }
 
 impl Source {
-    /// Opens an input; `-` is standard input. What can't be read twice is first copied to a file
+    /// Finds an input; `-` is standard input. What can't be read twice is first copied to a file
     /// without a name in `spool`.
     pub(super) fn open(path: &Path, spool: &Path) -> io::Result<Self> {
-        let (name, file) = if path == Path::new("-") {
-            let kept = keep(&mut io::stdin().lock(), spool)?;
-            ("standard input".to_owned(), kept)
+        let (name, kept, file) = if path == Path::new("-") {
+            let (kept, file) = keep(&mut io::stdin().lock(), spool)?;
+            ("standard input".to_owned(), kept, file)
         } else {
             let mut file = File::open(path)?;
-            let file_type = file.metadata()?.file_type();
-            if file_type.is_dir() {
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
-            if !file_type.is_file() {
-                file = keep(&mut file, spool)?;
-            }
-            (path.display().to_string(), file)
+            let (kept, file) = if metadata.is_file() {
+                let kept = Kept::File {
+                    path: path.to_owned(),
+                    stamp: Stamp::from(&metadata),
+                };
+                (kept, file)
+            } else {
+                keep(&mut file, spool)?
+            };
+            (path.display().to_string(), kept, file)
         };
-        let stamp = stamp(&file)?;
-        let shape = shape(&file)?;
         Ok(Self {
             name,
-            file,
-            shape,
-            stamp,
+            kept,
+            shape: shape(file)?,
         })
     }
 
-    /// Whether somebody wrote to it since it was opened.
+    /// Whether somebody wrote to it, or replaced it, since it was found.
     pub(super) fn has_changed(&self) -> io::Result<bool> {
-        Ok(stamp(&self.file)? != self.stamp)
+        match &self.kept {
+            Kept::File { path, stamp } => Ok(Stamp::from(&fs::metadata(path)?) != *stamp),
+            Kept::Copy(_) => Ok(false),
+        }
     }
 
     /// Reads it from its beginning, and hands over one order after another.
@@ -124,102 +157,101 @@ impl Source {
         &self,
         take: impl FnMut(&Entry<'_>) -> Result<(), E>,
     ) -> Result<(), Broken<E>> {
-        (&self.file).rewind()?;
-        match self.shape {
-            Shape::Lines => self.each_line(take),
-            Shape::Whole => self.each_within(take),
-        }
-    }
-
-    fn each_line<E>(
-        &self,
-        mut take: impl FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<(), Broken<E>> {
-        let mut reader = BufReader::with_capacity(1 << 16, &self.file);
-        let header = Header::default();
-        let mut line = Vec::new();
-        let mut spot = Spot { line: 0, number: 0 };
-        loop {
-            line.clear();
-            if reader
-                .by_ref()
-                .take(LINE_MAX)
-                .read_until(b'\n', &mut line)?
-                == 0
-            {
-                return Ok(());
-            }
-            spot.line += 1;
-            let too_long = line.len() as u64 == LINE_MAX && line.last() != Some(&b'\n');
-            if too_long {
-                reader.skip_until(b'\n')?;
-            }
-            let line = if spot.line == 1 {
-                line.strip_prefix(BYTE_ORDER_MARK.as_bytes())
-                    .unwrap_or(&line)
-            } else {
-                &line
-            };
-            let line = line.trim_ascii();
-            if line.is_empty() {
-                continue;
-            }
-            spot.number += 1;
-            let text = if too_long {
-                Err(format!(
-                    "body: this line has more than {LINE_MAX} bytes; an order must be at most 16 MiB (16777216 bytes)"
-                ))
-            } else {
-                str::from_utf8(line).map_err(|error| {
-                    format!("body: not UTF-8 text (byte {})", error.valid_up_to() + 1)
-                })
-            };
-            let entry = Entry {
-                header: &header,
-                spot,
-                text,
-            };
-            take(&entry).map_err(Broken::Taker)?;
-        }
-    }
-
-    fn each_within<E>(
-        &self,
-        mut take: impl FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<(), Broken<E>> {
-        let mut bytes = Vec::new();
-        (&self.file).take(WHOLE_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > WHOLE_MAX {
-            let message =
-                "is larger than 1 GiB; write one order a line (NDJSON), which has no limit"
-                    .to_owned();
-            return Err(Broken::Input(1, message));
-        }
-        let text = str::from_utf8(&bytes).map_err(|error| {
-            let line = 1 + newlines(&bytes[..error.valid_up_to()]);
-            Broken::Input(line, "not UTF-8 text".to_owned())
-        })?;
-        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-        let (header, orders) = match text.trim_ascii_start().strip_prefix('[') {
-            Some(_) => (Header::default(), array(text, text)?),
-            None => orders_of_object(text)?,
+        let file = match &self.kept {
+            Kept::File { path, .. } => File::open(path)?,
+            Kept::Copy(copy) => from_start(copy)?,
         };
-        let mut spot = Spot { line: 1, number: 0 };
-        let mut at = 0;
-        for order in orders {
-            let begin = offset(text, order);
-            spot.line += newlines(&text.as_bytes()[at..begin]);
-            spot.number += 1;
-            at = begin;
-            let entry = Entry {
-                header: &header,
-                spot,
-                text: Ok(order),
-            };
-            take(&entry).map_err(Broken::Taker)?;
+        match self.shape {
+            Shape::Lines => each_line(file, take),
+            Shape::Whole => each_within(file, take),
         }
-        Ok(())
     }
+}
+
+fn each_line<E>(
+    file: File,
+    mut take: impl FnMut(&Entry<'_>) -> Result<(), E>,
+) -> Result<(), Broken<E>> {
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let header = Header::default();
+    let mut line = Vec::new();
+    let mut spot = Spot { line: 0, number: 0 };
+    loop {
+        line.clear();
+        if reader
+            .by_ref()
+            .take(LINE_MAX)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
+            return Ok(());
+        }
+        spot.line += 1;
+        let too_long = line.len() as u64 == LINE_MAX && line.last() != Some(&b'\n');
+        if too_long {
+            reader.skip_until(b'\n')?;
+        }
+        let line = if spot.line == 1 {
+            line.strip_prefix(BYTE_ORDER_MARK.as_bytes())
+                .unwrap_or(&line)
+        } else {
+            &line
+        };
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
+        spot.number += 1;
+        let text = if too_long {
+            Err("body: must be at most 16 MiB (16777216 bytes)".to_owned())
+        } else {
+            str::from_utf8(line)
+                .map_err(|error| format!("body: not UTF-8 text (byte {})", error.valid_up_to() + 1))
+        };
+        let entry = Entry {
+            header: &header,
+            spot,
+            text,
+        };
+        take(&entry).map_err(Broken::Taker)?;
+    }
+}
+
+fn each_within<E>(
+    file: File,
+    mut take: impl FnMut(&Entry<'_>) -> Result<(), E>,
+) -> Result<(), Broken<E>> {
+    let mut bytes = Vec::new();
+    file.take(WHOLE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > WHOLE_MAX {
+        let message =
+            "is larger than 1 GiB; write one order a line (NDJSON), which has no limit".to_owned();
+        return Err(Broken::Input(1, message));
+    }
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let line = 1 + newlines(&bytes[..error.valid_up_to()]);
+        Broken::Input(line, "not UTF-8 text".to_owned())
+    })?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let (header, orders) = match text.trim_ascii_start().strip_prefix('[') {
+        Some(_) => (Header::default(), array(text, text)?),
+        None => orders_of_object(text)?,
+    };
+    let mut spot = Spot { line: 1, number: 0 };
+    let mut at = 0;
+    for order in orders {
+        let begin = offset(text, order);
+        spot.line += newlines(&text.as_bytes()[at..begin]);
+        spot.number += 1;
+        at = begin;
+        let entry = Entry {
+            header: &header,
+            spot,
+            text: Ok(order),
+        };
+        take(&entry).map_err(Broken::Taker)?;
+    }
+    Ok(())
 }
 
 /// The members of a payload; of an order only that it has a tracking number is seen.
@@ -322,9 +354,8 @@ fn offset(text: &str, part: &str) -> usize {
 }
 
 /// Which shape the file has, by its beginning.
-fn shape(file: &File) -> io::Result<Shape> {
+fn shape(file: File) -> io::Result<Shape> {
     let mut reader = BufReader::new(file);
-    reader.rewind()?;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -358,15 +389,10 @@ fn shape_of_object(line: &[u8]) -> Shape {
     }
 }
 
-fn stamp(file: &File) -> io::Result<(u64, Option<SystemTime>)> {
-    let metadata = file.metadata()?;
-    Ok((metadata.len(), metadata.modified().ok()))
-}
-
 /// Keeps what can be read only once, in a file that goes with this process. It lies beside the
 /// queue, where there is to be room for these orders anyway; the system's folder for temporary
 /// files is often no larger than memory.
-fn keep(from: &mut impl Read, folder: &Path) -> io::Result<File> {
+fn keep(from: &mut impl Read, folder: &Path) -> io::Result<(Kept, File)> {
     let path = folder.join(format!(
         ".orderfeed-enqueue-{:032x}",
         u128::from_be_bytes(crate::clock::dice())
@@ -379,6 +405,12 @@ fn keep(from: &mut impl Read, folder: &Path) -> io::Result<File> {
         .open(&path)?;
     fs::remove_file(&path)?;
     io::copy(from, &mut file)?;
-    file.flush()?;
+    let reader = from_start(&file)?;
+    Ok((Kept::Copy(file), reader))
+}
+
+fn from_start(copy: &File) -> io::Result<File> {
+    let mut file = copy.try_clone()?;
+    file.rewind()?;
     Ok(file)
 }

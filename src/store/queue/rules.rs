@@ -47,10 +47,14 @@ impl Rules {
         }
         let parsed = parsed.err().map(|undeliverable| undeliverable.to_string());
         Ok(match (self.insert(order)?, parsed) {
-            // The queue does not say where the JSON breaks off.
+            // The parser says more: where the JSON breaks off, or that it never began.
             (Some(message), Some(parsed)) if message == NOT_JSON => {
-                let detail = parsed.strip_prefix("body: ").unwrap_or(&parsed);
-                Some(format!("{message}: {detail}"))
+                match parsed.strip_prefix("body: ") {
+                    Some(detail) if order.body.starts_with('{') => {
+                        Some(format!("{message}: {detail}"))
+                    }
+                    _ => Some(parsed),
+                }
             }
             (message, parsed) => message.or(parsed),
         })
@@ -88,7 +92,7 @@ impl Rules {
 /// What the queue in memory is called in errors.
 const NOWHERE: &str = "a queue in memory";
 
-/// The queue's message that leaves out where.
+/// What the queue says of all that is no JSON.
 const NOT_JSON: &str = "body: must be valid JSON";
 
 /// Whether the triggers can find nothing in an order that its parser took. They can in one that
@@ -112,3 +116,88 @@ fn is_plain(body: &str) -> bool {
 /// Far below what the queue takes (16 MiB), and what SQLite does (a depth of 1,000).
 const PLAIN_BYTES_MAX: usize = 1 << 20;
 const PLAIN_DEPTH_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::feed::order::OrderType;
+
+    fn order(body: String) -> NewOrder {
+        NewOrder {
+            order_type: OrderType::WorkOrder,
+            action: None,
+            dedup_key: None,
+            body,
+        }
+    }
+
+    const NAMES: [&str; 6] = [
+        "TrackingNumber",
+        "TrackingNumber",
+        r"Track\u0069ngNumber",
+        r"\u0054rackingNumber",
+        "a",
+        r"\\u0041",
+    ];
+
+    const VALUES: [&str; 22] = [
+        "1",
+        "-0",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "1.0",
+        "1e3",
+        "1E400",
+        "null",
+        "\"\"",
+        "\"x\"",
+        "\"\u{7f}\"",
+        "\"\u{85}\"",
+        "\"\u{1F600}\u{fffe}\"",
+        r#""a\nb""#,
+        r#""\u0000""#,
+        r#""\u00fc\/\\""#,
+        r#""\ud83d\ude00""#,
+        r#""\uDE00""#,
+        r#""\\ud83d""#,
+        r#"{"TrackingNumber":1}"#,
+        r#"[{"TrackingNumber":1},[]]"#,
+        r#""{\"TrackingNumber\":1}""#,
+    ];
+
+    proptest! {
+        /// What is taken without asking the triggers, they take.
+        #[test]
+        fn the_short_way_agrees_with_the_triggers(
+            members in prop::collection::vec((0..NAMES.len(), 0..VALUES.len()), 0..4),
+            blank in prop::sample::select(vec!["", " ", "\t", "\r\n", "\u{a0}", "\u{b}"]),
+        ) {
+            let members: Vec<String> = members
+                .into_iter()
+                .map(|(name, value)| format!("\"{}\"{blank}:{}", NAMES[name], VALUES[value]))
+                .collect();
+            let order = order(format!("{blank}{{{}}}", members.join(",")));
+            let mut rules = Rules::new().expect("rules");
+            if rules.refusal(&order).expect("an answer").is_none() {
+                prop_assert_eq!(rules.insert(&order).expect("an answer"), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_queue_in_memory_does_not_grow() {
+        let mut rules = Rules::new().expect("rules");
+        let escaped = order(r#"{"TrackingNumber":1,"a":"\u0041"}"#.to_owned());
+        for _ in 0..2 * ORDERS_MAX + 7 {
+            assert_eq!(rules.refusal(&escaped).expect("an answer"), None);
+        }
+        let count: usize = rules
+            .conn
+            .query_row("SELECT count(*) FROM orders", [], |row| row.get(0))
+            .map(|count: u32| count as usize)
+            .expect("a count");
+        assert_eq!(count, 7);
+    }
+}
