@@ -533,7 +533,7 @@ mod tests {
     use super::super::policy::RetryAttempts;
     use super::*;
 
-    const GAP: Duration = Duration::from_secs(60);
+    const GAP: Duration = Duration::from_mins(1);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_ms(seconds * 1_000)
@@ -574,7 +574,7 @@ mod tests {
                 format!("seal {order_type} before {before}")
             }
             Step::Send => "send".to_owned(),
-            Step::Wait(Wait { until: None, state }) => format!("{}", state.as_str()),
+            Step::Wait(Wait { until: None, state }) => state.as_str().to_owned(),
             Step::Wait(Wait {
                 until: Some(until),
                 state,
