@@ -18,8 +18,9 @@ use tracing::{error, info, warn};
 
 use crate::clock::{Reading, WallTime};
 use crate::config::{Config, Webhook};
-use crate::feed::order::PerType;
-use crate::feed::webhook::WebhookName;
+use crate::feed::lane::Place;
+use crate::feed::order::{PerType, Seq};
+use crate::feed::selection::Selections;
 use crate::sender::Sender;
 use crate::store::ledger::configure::{Configured, Registered};
 use crate::store::ledger::{Ledger, WebhookId};
@@ -58,38 +59,89 @@ impl Stores {
         Ok(Self { queue, ledger })
     }
 
-    /// What the configuration would do: of each webhook in it, what waits for it. Nothing is
-    /// changed.
+    /// What the configuration would do: what waits for each of its webhooks, and for those that
+    /// it no longer has. Nothing is changed.
     pub fn preview(&mut self, config: &Config) -> Result<Vec<Preview>, store::Error> {
-        let registered = self.ledger.preview(
-            &configured(config),
-            self.queue.newest_noticed(),
-            WallTime::now(),
-        )?;
+        let newest = self.queue.newest_noticed();
+        let registered = self
+            .ledger
+            .preview(&configured(config), newest, WallTime::now())?;
         let mut previews = Vec::new();
-        for (name, registered) in registered {
-            let mut preview = Preview {
-                name,
-                held: None,
-                waiting: PerType::default(),
-                parked: 0,
-            };
-            match registered {
-                Registered::NoStart { reason } => preview.held = Some(reason),
-                Registered::Known(webhook_id, places, selections) => {
-                    preview.parked = self.ledger.parked(webhook_id)?;
-                    for (order_type, place) in places.iter() {
-                        let survey =
-                            self.queue
-                                .survey(order_type, place.cursor, &selections, SURVEY_MAX)?;
-                        preview.waiting[order_type] = survey;
-                        preview.parked += survey.parked;
-                    }
+        for webhook in &config.webhooks {
+            let name = webhook.name.to_string();
+            match registered.get(&webhook.name) {
+                Some(Registered::Known(webhook_id, places, selections)) => {
+                    let standing = if webhook.policy.active {
+                        PreviewStanding::Sends
+                    } else {
+                        PreviewStanding::Inactive
+                    };
+                    previews.push(self.survey(
+                        name,
+                        standing,
+                        places,
+                        selections,
+                        Some(*webhook_id),
+                    )?);
                 }
+                Some(Registered::NoStart { reason }) => {
+                    // At stake is what `start = \"oldest\"` would send.
+                    let places = PerType::default();
+                    let selections =
+                        Selections::new(1, vec![(Seq::START, webhook.selection.clone())]);
+                    let standing = PreviewStanding::NoStart(reason.clone());
+                    previews.push(self.survey(name, standing, &places, &selections, None)?);
+                }
+                None => {}
             }
-            previews.push(preview);
+        }
+        let kept: Vec<_> = registered
+            .values()
+            .filter_map(|registered| match registered {
+                Registered::Known(webhook_id, ..) => Some(*webhook_id),
+                Registered::NoStart { .. } => None,
+            })
+            .collect();
+        for (webhook_id, name) in self.ledger.webhooks()? {
+            if !kept.contains(&webhook_id) {
+                let places = self.ledger.lane(webhook_id)?.places;
+                let selections = self.ledger.selections(webhook_id)?;
+                let standing = PreviewStanding::Removed;
+                previews.push(self.survey(
+                    name,
+                    standing,
+                    &places,
+                    &selections,
+                    Some(webhook_id),
+                )?);
+            }
         }
         Ok(previews)
+    }
+
+    fn survey(
+        &self,
+        name: String,
+        standing: PreviewStanding,
+        places: &PerType<Place>,
+        selections: &Selections,
+        webhook_id: Option<WebhookId>,
+    ) -> Result<Preview, store::Error> {
+        let parked = webhook_id.map_or(Ok(0), |webhook_id| self.ledger.parked(webhook_id))?;
+        let mut preview = Preview {
+            name,
+            standing,
+            waiting: PerType::default(),
+            parked,
+        };
+        for (order_type, place) in places.iter() {
+            let survey = self
+                .queue
+                .survey(order_type, place.cursor, selections, SURVEY_MAX)?;
+            preview.waiting[order_type] = survey;
+            preview.parked += survey.parked;
+        }
+        Ok(preview)
     }
 }
 
@@ -97,13 +149,26 @@ impl Stores {
 #[derive(Debug, Clone)]
 pub struct Preview {
     /// Its name.
-    pub name: WebhookName,
-    /// Why it is held, if the ledger does not know where it begins (D27).
-    pub held: Option<String>,
-    /// What it would send, by order type.
+    pub name: String,
+    /// What becomes of what waits.
+    pub standing: PreviewStanding,
+    /// What waits for it, by order type.
     pub waiting: PerType<Survey>,
     /// What it collected and does not select (D25).
     pub parked: u64,
+}
+
+/// What becomes of what waits for a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PreviewStanding {
+    /// It is sent.
+    Sends,
+    /// It waits until the webhook is active (D24).
+    Inactive,
+    /// The webhook is held until it says where it begins; why, and what to do (D27).
+    NoStart(String),
+    /// It waits for the webhook's return: the configuration does not have it (D27).
+    Removed,
 }
 
 /// A preview looks at so many rows of an order type at most.

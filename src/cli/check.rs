@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::{ConfigPlace, Exit, Failure};
 use crate::config::Config;
-use crate::daemon::{Preview, Stores};
+use crate::daemon::{Preview, PreviewStanding, Stores};
 use crate::feed::order::OrderType;
 use crate::sender::reach;
 use crate::store::{self, files};
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     };
     for preview in previews.iter().flatten() {
-        describe(&mut out, preview, &config)?;
+        describe(&mut out, preview)?;
     }
     if args.connect {
         connect(&mut out, &config)?;
@@ -47,15 +47,7 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(out: &mut impl Write, preview: &Preview, config: &Config) -> std::io::Result<()> {
-    let name = &preview.name;
-    if let Some(reason) = &preview.held {
-        return writeln!(out, "{name}: held: {reason}");
-    }
-    let active = config
-        .webhooks
-        .iter()
-        .any(|webhook| webhook.name == *name && webhook.policy.active);
+fn describe(out: &mut impl Write, preview: &Preview) -> std::io::Result<()> {
     let waiting: Vec<String> = OrderType::ALL
         .into_iter()
         .map(|order_type| (order_type, preview.waiting[order_type]))
@@ -65,16 +57,27 @@ fn describe(out: &mut impl Write, preview: &Preview, config: &Config) -> std::io
             format!("{at_least}{} {order_type}", survey.waiting)
         })
         .collect();
-    let waiting = match (waiting.is_empty(), active) {
-        (true, _) => "nothing waits".to_owned(),
-        (false, true) => format!("would send {}", waiting.join(", ")),
-        (false, false) => format!("inactive; {} wait", waiting.join(", ")),
+    let waiting = if waiting.is_empty() {
+        "nothing waits".to_owned()
+    } else {
+        format!("{} wait", waiting.join(", "))
     };
-    let parked = match preview.parked {
-        0 => String::new(),
-        parked => format!("; {parked} parked (collected, and no longer selected)"),
-    };
-    writeln!(out, "{name}: {waiting}{parked}")
+    let name = &preview.name;
+    match &preview.standing {
+        PreviewStanding::Sends => write!(out, "{name}: {waiting}"),
+        PreviewStanding::Inactive => write!(out, "{name}: inactive; {waiting}"),
+        PreviewStanding::NoStart(reason) => {
+            write!(out, "{name}: held: {reason}; at stake: {waiting}")
+        }
+        PreviewStanding::Removed => write!(
+            out,
+            "{name}: not configured any more, keeps its place; {waiting}"
+        ),
+    }?;
+    match preview.parked {
+        0 => writeln!(out),
+        parked => writeln!(out, "; {parked} parked (collected, and no longer selected)"),
+    }
 }
 
 /// Reaches each webhook, one after another.

@@ -30,9 +30,13 @@ use crate::store::{self, files};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Files of orders; - is standard input, which is also read if no file is named
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The orders' type: `purchase_order`, `transfer_order` or `work_order`; a payload says it itself
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        help = "The orders' type: purchase_order, transfer_order or work_order; a payload says it itself"
+    )]
     order_type: Option<OrderType>,
     /// What happened to the orders, if not submit: create, update, destroy, ...
     #[arg(long)]

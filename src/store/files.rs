@@ -268,6 +268,26 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).during("setting its mode", path)
 }
 
+/// Device and inode: which file a name stands for.
+pub type Identity = (u64, u64);
+
+/// Which file this name stands for.
+pub fn identity(path: &Path) -> Result<Identity, Error> {
+    let metadata = fs::metadata(path).during("looking at it", path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// An error if the name no longer stands for the file that was opened by it.
+pub fn refuse_replaced(path: &Path, opened: Identity) -> Result<(), Error> {
+    if identity(path).ok() == Some(opened) {
+        return Ok(());
+    }
+    Err(foreign(
+        path,
+        "was replaced or removed while the daemon had it open; put the old file back, or start again and follow what is said then".to_owned(),
+    ))
+}
+
 /// The folder that a file lies in.
 pub fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {

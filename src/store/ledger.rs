@@ -63,6 +63,8 @@ pub fn create(
 pub struct Ledger {
     conn: Connection,
     path: PathBuf,
+    /// Another file under this name is another ledger.
+    file: files::Identity,
     clock: Clock,
     ledger_id: String,
     queue_id: String,
@@ -196,6 +198,7 @@ impl Ledger {
         // when the disk is full.
         conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
             .during("opening", path)?;
+        let file = files::identity(path)?;
         let mut ledger = conn
             .query_row(
                 "SELECT ledger_id, queue_id, queue_generation FROM ledger WHERE id = 1",
@@ -206,6 +209,7 @@ impl Ledger {
             .map(|(ledger_id, queue_id, queue_generation)| Self {
                 conn,
                 path: path.to_owned(),
+                file,
                 clock: Clock::showing(Timestamp::default(), reading),
                 ledger_id,
                 queue_id,
@@ -237,6 +241,8 @@ impl Ledger {
     /// Writes what the turns of some lanes changed, in one durable transaction: all of it, or
     /// nothing.
     pub fn record(&mut self, commits: &[Commit]) -> Result<(), Error> {
+        // What is written into a file that has no name any more is gone at the next start.
+        files::refuse_replaced(&self.path, self.file)?;
         let generation = self.queue_generation;
         let transaction = self
             .conn

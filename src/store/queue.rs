@@ -9,7 +9,6 @@ pub mod rules;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,8 +60,8 @@ pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
 pub struct Queue {
     conn: Connection,
     path: PathBuf,
-    /// Device and inode: another file under this name is another queue.
-    file: (u64, u64),
+    /// Another file under this name is another queue.
+    file: files::Identity,
     /// The `-wal`, for syncing it; opening it drops no locks of SQLite's, as opening the
     /// database file would.
     wal: Option<File>,
@@ -168,7 +167,7 @@ impl Queue {
         let queue = Self {
             conn,
             path: path.to_owned(),
-            file: inode(path)?,
+            file: files::identity(path)?,
             wal: None,
             data_version: None,
             visible: Visible::default(),
@@ -228,6 +227,8 @@ impl Queue {
     /// and were the power cut, its seqs would be given again to other orders, which a ledger
     /// that had moved on would skip (D18).
     pub fn look(&mut self, now: Timestamp) -> Result<bool, Error> {
+        // Orders would go into the other file, and none from there would leave.
+        files::refuse_replaced(&self.path, self.file)?;
         let version = self
             .conn
             .prepare_cached("PRAGMA data_version")
@@ -236,7 +237,6 @@ impl Queue {
         if self.data_version == Some(version) {
             return Ok(false);
         }
-        self.refuse_replaced()?;
         let newest = self.newest()?;
         self.sync()?;
         self.data_version = Some(version);
@@ -260,18 +260,6 @@ impl Queue {
             self.checkpoint()?;
         }
         Ok(changed)
-    }
-
-    /// An error if another file lies under the queue's name: orders would go there, and none
-    /// from there would leave.
-    pub fn refuse_replaced(&self) -> Result<(), Error> {
-        if inode(&self.path).ok() == Some(self.file) {
-            return Ok(());
-        }
-        Err(Error::Foreign {
-            path: self.path.clone(),
-            what: "was replaced or removed while the daemon had it open; put the old file back, or start again and follow what is said there".to_owned(),
-        })
     }
 
     /// Where it lies.
@@ -660,9 +648,4 @@ fn is_busy(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
     )
-}
-
-fn inode(path: &Path) -> Result<(u64, u64), Error> {
-    let metadata = std::fs::metadata(path).during("looking at it", path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
