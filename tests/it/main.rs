@@ -2,6 +2,9 @@
 //!
 //! - `queue_rules`: what the queue takes and refuses, whoever writes it
 //! - `producers`: the same, by Python, by the `sqlite3` shell, and by SQLite 3.26.0
+//! - `enqueue`: files of orders, good and bad, into the queue
+//! - `demo`: the README's first command
+//! - `help`: what every command says of itself
 //! - `delivery`: what arrives at a receiver, and how
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
@@ -15,6 +18,9 @@
 )]
 
 mod delivery;
+mod demo;
+mod enqueue;
+mod help;
 mod power_cut;
 mod producers;
 mod queue_rules;
