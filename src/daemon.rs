@@ -5,6 +5,7 @@
 
 pub mod lane;
 mod shell;
+mod wake;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +27,7 @@ use crate::store::ledger::configure::{Configured, Registered};
 use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::{Queue, Survey};
 use crate::store::worker::{LedgerHandle, QueueHandle};
-use crate::store::{self};
+use crate::store::{self, files};
 use lane::{Halt, Settings};
 use shell::{LaneShell, Shared};
 
@@ -181,7 +182,7 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let clock = ledger.clock();
     let path = queue.path().to_owned();
     let thread = |source| store::Error::Io {
-        path,
+        path: path.clone(),
         doing: "starting a thread",
         source,
     };
@@ -196,6 +197,10 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         noticed,
         stopping: reins.stop.clone(),
     };
+    let woken = shared.clone();
+    let wal = files::with_suffix(&path, "-wal");
+    let waking =
+        tokio::task::spawn_local(async move { wake::look_when_written(woken, &wal).await });
     let config = Arc::clone(&reins.reload.borrow_and_update());
     let mut lanes = Lanes {
         shared,
@@ -206,6 +211,8 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         Ok(()) => lanes.govern(config, &mut reins).await,
         Err(error) => Some(error),
     };
+    waking.abort();
+    drop(waking.await);
     let ended = lanes.finish(lasting).await;
     // All handles are gone: the threads close the files, and leave no WAL behind that could be
     // mistaken for another file's.

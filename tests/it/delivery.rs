@@ -1,7 +1,7 @@
 //! What arrives at a receiver, and how (contract, sections 3 and 4).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 
@@ -180,6 +180,25 @@ fn other_programs_enqueue_while_the_daemon_runs() {
     if available("python3", &["--version"]) {
         python_insert(&site.queue(), "purchase_order", "{\"TrackingNumber\":2}").unwrap();
         arrives(2);
+    }
+}
+
+/// A commit is noticed at once; the poll is the safety net.
+#[test]
+fn a_commit_is_noticed_without_the_poll() {
+    let receiver = Receiver::ok();
+    let site = Site::new("");
+    site.configure_polling(&receiver.webhook("erp", ""), "1m");
+    let _daemon = site.start();
+    for number in 1..=20 {
+        let committed = Instant::now();
+        site.enqueue("purchase_order", number..=number);
+        let requests = usize::try_from(number).unwrap();
+        let arrived = receiver.wait_for(requests)[requests - 1].at - committed;
+        assert!(
+            arrived < Duration::from_secs(30),
+            "{arrived:?}: that was the poll"
+        );
     }
 }
 

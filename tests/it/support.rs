@@ -66,8 +66,13 @@ impl Site {
 
     /// Replaces the configuration.
     pub(crate) fn configure(&self, webhooks: &str) {
+        self.configure_polling(webhooks, "20ms");
+    }
+
+    /// Replaces the configuration, with another poll interval.
+    pub(crate) fn configure_polling(&self, webhooks: &str, poll_interval: &str) {
         let text = format!(
-            "[queue]\npath = \"q/queue.db\"\npoll_interval = \"20ms\"\n[ledger]\npath = \"l/ledger.db\"\n{webhooks}"
+            "[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n{webhooks}"
         );
         fs::write(self.config(), text).unwrap();
     }
