@@ -279,6 +279,326 @@ mod refusals {
     }
 }
 
+mod command_line {
+    use super::*;
+
+    /// The part of the page from a heading on, up to the next of its rank; white space as one
+    /// blank.
+    fn part() -> String {
+        let page = fs::read_to_string(root().join("docs/refusals.md")).expect("the page");
+        let lines: Vec<&str> = page
+            .lines()
+            .skip_while(|line| *line != "## The command line")
+            .skip(1)
+            .take_while(|line| !line.starts_with("## "))
+            .collect();
+        one_line(&lines.join("\n"))
+    }
+
+    fn one_line(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The string literals of a file that are sentences, with what stands before each, from the
+    /// last literal on. Comments are left out, and what follows `#[cfg(test)]`.
+    fn sentences(text: &str) -> Vec<(String, String)> {
+        let code: Vec<&str> = text
+            .lines()
+            .take_while(|line| !line.contains("#[cfg(test)]"))
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .collect();
+        let code = code.join("\n");
+        let mut found = Vec::new();
+        let mut rest = code.as_str();
+        let mut before = String::new();
+        while let Some((outside, after)) = rest.split_once('"') {
+            before.push_str(outside);
+            let (end, delimiter) = if outside.ends_with('\'') && after.starts_with('\'') {
+                // A character.
+                (0, "")
+            } else if outside.ends_with("r#") {
+                let end = after.find("\"#");
+                (end.expect("the end of a raw string"), "\"#")
+            } else {
+                (end_of_literal(after), "\"")
+            };
+            let literal = after[..end].replace("\\\"", "\"").replace("\\n", "\n");
+            if literal.split_whitespace().count() > 4 {
+                found.push((before.trim_end().to_owned(), literal));
+            }
+            before.clear();
+            rest = &after[end + delimiter.len()..];
+        }
+        found
+    }
+
+    fn end_of_literal(text: &str) -> usize {
+        let mut escaped = false;
+        let ends = |c: char| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        };
+        text.find(ends).expect("the end of a string")
+    }
+
+    /// What stands between the placeholders of a format.
+    fn fixed_parts(format: &str) -> Vec<String> {
+        let mut parts = Vec::new();
+        let mut rest = format;
+        while let Some((part, after)) = rest.split_once('{') {
+            parts.push(one_line(part));
+            rest = after.split_once('}').map_or("", |(_, rest)| rest);
+        }
+        parts.push(one_line(rest));
+        parts.retain(|part| part.split(' ').count() > 2);
+        parts
+    }
+
+    /// Never printed: `init`, which meets it, has words of its own.
+    const NO_REFUSAL: &str = "exists already and is left as it is";
+
+    #[test]
+    fn the_page_has_what_the_stores_refuse() {
+        let part = part();
+        let mut stores = files("src/store", ".rs");
+        stores.insert(
+            "src/store.rs".to_owned(),
+            lossy_text(&root().join("src/store.rs")),
+        );
+        let mut seen = 0;
+        let mut lacking = Vec::new();
+        for (path, text) in stores {
+            for (before, literal) in sentences(&text) {
+                let sql = ["SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA", "WITH"]
+                    .iter()
+                    .any(|word| literal.trim_start().starts_with(word));
+                let doing = before.ends_with("during(") || before.ends_with("doing:");
+                if sql || doing {
+                    continue;
+                }
+                for fixed in fixed_parts(&literal) {
+                    seen += 1;
+                    if !part.contains(&fixed) && fixed != NO_REFUSAL {
+                        lacking.push(format!("{path}: {fixed}"));
+                    }
+                }
+            }
+        }
+        assert!(lacking.is_empty(), "docs/refusals.md lacks {lacking:#?}");
+        assert!(seen > 30, "only {seen} found: the scan is out of order");
+    }
+
+    #[test]
+    fn the_page_has_what_the_commands_refuse() {
+        let part = part();
+        let mut seen = 0;
+        let mut lacking = Vec::new();
+        for (path, text) in files("src/cli", ".rs") {
+            for (before, literal) in sentences(&text) {
+                let refuses = ["Failure::new(", "let message =", "misfit(", "wrong("]
+                    .iter()
+                    .any(|begin| {
+                        before
+                            .rsplit(';')
+                            .next()
+                            .is_some_and(|last| last.contains(begin))
+                    });
+                if !refuses {
+                    continue;
+                }
+                for fixed in fixed_parts(&literal) {
+                    seen += 1;
+                    if !part.contains(&fixed) {
+                        lacking.push(format!("{path}: {fixed}"));
+                    }
+                }
+            }
+        }
+        assert!(lacking.is_empty(), "docs/refusals.md lacks {lacking:#?}");
+        assert!(seen > 10, "only {seen} found: the scan is out of order");
+    }
+
+    #[test]
+    fn the_scan_sees_what_it_must() {
+        let text = "// \"not this one, it is a comment\"\nfoo(\"a \\\"b\\\" c {d} e f g h\", 1);\nbar(\"short\");";
+        let found = sentences(text);
+        assert_eq!(
+            found,
+            [("foo(".to_owned(), "a \"b\" c {d} e f g h".to_owned())]
+        );
+        assert_eq!(fixed_parts(&found[0].1), ["a \"b\" c", "e f g h"]);
+    }
+}
+
+mod readme {
+    use super::*;
+
+    fn readme() -> String {
+        fs::read_to_string(root().join("README.md")).expect("the README")
+    }
+
+    /// Lines that are set in, as code.
+    fn code_lines(text: &str) -> Vec<&str> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("    "))
+            .collect()
+    }
+
+    #[test]
+    fn its_two_commands_come_first_and_are_checked() {
+        let readme = readme();
+        let code = code_lines(&readme);
+        assert_eq!(code[..2], ["cargo run --release -- demo", "cargo test"]);
+        let checks = fs::read_to_string(root().join(".ci/run")).expect("the checks");
+        let runs_tests = checks.lines().any(|line| line.ends_with(" cargo test"));
+        assert!(runs_tests, ".ci/run does not run `cargo test` as it stands");
+        for command in [
+            "cargo build --locked --release",
+            "target/release/orderfeed demo",
+        ] {
+            assert!(checks.contains(command), ".ci/run lacks `{command}`");
+        }
+    }
+
+    #[test]
+    fn it_names_the_rust_version() {
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+        let version = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("rust-version = \""))
+            .map(|rest| rest.trim_end_matches('"'))
+            .expect("a rust-version");
+        assert!(readme().contains(&format!("Rust {version} ")), "{version}");
+    }
+
+    #[test]
+    fn it_names_every_command() {
+        let readme = readme();
+        let help = std::process::Command::new(env!("CARGO_BIN_EXE_orderfeed"))
+            .arg("--help")
+            .output()
+            .expect("the program");
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let commands = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+            .filter(|name| !name.is_empty() && *name != "help");
+        for command in commands {
+            assert!(
+                readme.contains(&format!("| `orderfeed {command}")),
+                "README.md lacks {command}"
+            );
+        }
+    }
+
+    #[test]
+    fn its_links_lead_somewhere() {
+        for page in ["README.md", "CHANGELOG.md", "docs/refusals.md"] {
+            let text = fs::read_to_string(root().join(page)).expect("a page");
+            let folder = root().join(page);
+            let folder = folder.parent().expect("a folder");
+            for (at, _) in text.match_indices("](") {
+                let target = text[at + 2..].split(')').next().unwrap_or_default();
+                let file = target.split('#').next().unwrap_or_default();
+                if !file.contains("://") && !file.is_empty() {
+                    assert!(folder.join(file).exists(), "{page}: {target}");
+                }
+            }
+        }
+    }
+}
+
+mod service {
+    use super::*;
+
+    const UNIT: &str = "systemd/orderfeed.service";
+
+    /// The unit's settings, in their order.
+    fn settings() -> Vec<(String, String)> {
+        let unit = fs::read_to_string(root().join(UNIT)).expect("the unit");
+        unit.lines()
+            .filter(|line| !line.starts_with(['#', '[']))
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    fn values(name: &str) -> Vec<String> {
+        let of_name = |setting: &(String, String)| setting.0 == name;
+        settings()
+            .into_iter()
+            .filter(of_name)
+            .map(|(_, value)| value)
+            .collect()
+    }
+
+    fn example() -> Config {
+        read_config(&fs::read_to_string(root().join("config.toml.example")).expect("the example"))
+    }
+
+    fn folder_of(path: &Path) -> String {
+        path.parent()
+            .expect("a folder")
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    #[test]
+    fn its_folders_are_those_of_the_example() {
+        let config = example();
+        let queue = folder_of(&config.queue.path);
+        assert_eq!(values("ReadWritePaths"), [format!("-{queue}")]);
+        let ledger = folder_of(&config.ledger.path);
+        let state: Vec<String> = values("StateDirectory")
+            .iter()
+            .map(|name| format!("/var/lib/{name}"))
+            .collect();
+        assert_eq!(state, [ledger.as_str()]);
+        let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+        for folder in [queue, ledger] {
+            let made = |line: &str| line.contains("install -d") && line.contains(&folder);
+            assert!(readme.lines().any(made), "README.md does not make {folder}");
+        }
+    }
+
+    #[test]
+    fn it_reads_the_configuration_where_the_example_says() {
+        let example = fs::read_to_string(root().join("config.toml.example")).expect("the example");
+        assert!(example.contains("/etc/orderfeed/config.toml"));
+        // No --config: the default it is.
+        assert_eq!(values("ExecStartPre"), ["/usr/bin/orderfeed check"]);
+        assert_eq!(values("ExecStart"), ["/usr/bin/orderfeed run"]);
+        assert_eq!(values("Environment"), [""; 0]);
+    }
+
+    #[test]
+    fn a_request_in_flight_may_end() {
+        let timeout = example().webhooks[0].endpoint.timeout.as_secs();
+        let values = values("TimeoutStopSec");
+        let seconds = values[0]
+            .strip_suffix('s')
+            .and_then(|seconds| seconds.parse::<u64>().ok());
+        // After it, its answer is read, and its outcome recorded.
+        assert!(seconds >= Some(timeout + 15), "{values:?}");
+    }
+
+    #[test]
+    fn the_credential_it_shows_is_the_one_of_the_example() {
+        let unit = fs::read_to_string(root().join(UNIT)).expect("the unit");
+        let example = fs::read_to_string(root().join("config.toml.example")).expect("the example");
+        let shown = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("#LoadCredential="))
+            .and_then(|value| value.split(':').next())
+            .expect("a credential");
+        assert!(example.contains(&format!("credential = \"{shown}\"")));
+    }
+}
+
 mod source {
     use super::*;
 
