@@ -56,6 +56,13 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// How far the wall clock is ahead of the boot's; it changes when the wall clock is set.
+    pub const fn ahead_ms(&self) -> i64 {
+        self.wall.0.saturating_sub(self.boottime_ms)
+    }
+}
+
 fn boottime_ms() -> i64 {
     let boottime = clock_gettime(ClockId::Boottime);
     boottime.tv_sec * 1_000 + boottime.tv_nsec / 1_000_000

@@ -8,7 +8,7 @@ mod shell;
 mod wake;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,9 @@ use crate::clock::{Reading, WallTime};
 use crate::config::{Config, Webhook};
 use crate::feed::lane::Place;
 use crate::feed::order::{PerType, Seq};
+use crate::feed::payload::PayloadId;
 use crate::feed::selection::Selections;
+use crate::feed::webhook::WebhookName;
 use crate::sender::Sender;
 use crate::store::ledger::configure::{Configured, Registered};
 use crate::store::ledger::{Ledger, WebhookId};
@@ -33,6 +35,12 @@ use shell::{LaneShell, Shared};
 
 /// The queue is told this often, at most, how far the ledger came.
 const MARK_GAP: Duration = Duration::from_secs(10);
+
+/// What runs.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Chores are looked after this often.
+const CHORE_GAP: Duration = Duration::from_secs(1);
 
 /// A running daemon's reins.
 #[derive(Debug)]
@@ -181,6 +189,7 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let Stores { queue, ledger } = stores;
     let clock = ledger.clock();
     let path = queue.path().to_owned();
+    let ledger_path = ledger.path().to_owned();
     let thread = |source| store::Error::Io {
         path: path.clone(),
         doing: "starting a thread",
@@ -190,12 +199,13 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         .and_then(|queue| Ok((queue, LedgerHandle::spawn(ledger)?)))
         .map_err(thread)?;
     let (noticed, _) = watch::channel(0);
+    let (stop, stopping) = watch::channel(false);
     let shared = Shared {
         queue,
         ledger,
         clock,
         noticed,
-        stopping: reins.stop.clone(),
+        stopping,
     };
     let woken = shared.clone();
     let wal = files::with_suffix(&path, "-wal");
@@ -204,11 +214,16 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let config = Arc::clone(&reins.reload.borrow_and_update());
     let mut lanes = Lanes {
         shared,
+        stop,
+        ledger_path,
         running: BTreeMap::new(),
         tasks: JoinSet::new(),
     };
     let lasting = match lanes.apply(&config).await {
-        Ok(()) => lanes.govern(config, &mut reins).await,
+        Ok(()) => {
+            info!(version = VERSION, "orderfeed {VERSION} runs");
+            lanes.govern(config, &mut reins).await
+        }
         Err(error) => Some(error),
     };
     waking.abort();
@@ -227,6 +242,9 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
 /// The lanes, by webhook.
 struct Lanes {
     shared: Shared,
+    /// `true` lets no lane start a further request.
+    stop: watch::Sender<bool>,
+    ledger_path: PathBuf,
     running: BTreeMap<WebhookId, watch::Sender<Option<Arc<Settings>>>>,
     tasks: JoinSet<Halt>,
 }
@@ -235,23 +253,22 @@ impl Lanes {
     /// Looks, marks and reloads until it is time to end; the error that ends it, if any.
     async fn govern(&mut self, mut config: Arc<Config>, reins: &mut Reins) -> Option<store::Error> {
         let mut poll = ticks(config.queue.poll_interval);
+        let mut chores = ticks(CHORE_GAP);
         let mut mark = ticks(MARK_GAP);
         let mut marked = None;
         let mut refused = false;
         loop {
             tokio::select! {
                 _ = reins.stop.changed() => return None,
-                reloaded = reins.reload.changed() => {
-                    if reloaded.is_ok() {
-                        let next = Arc::clone(&reins.reload.borrow_and_update());
-                        match self.reload(&config, &next).await {
-                            Ok(()) => {
-                                poll = ticks(next.queue.poll_interval);
-                                config = next;
-                            }
-                            Err(error) if error.is_lasting() => return Some(error),
-                            Err(error) => error!("{error}; the configuration is not reloaded, the old one holds"),
+                Ok(()) = reins.reload.changed() => {
+                    let next = Arc::clone(&reins.reload.borrow_and_update());
+                    match self.reload(&config, &next).await {
+                        Ok(()) => {
+                            poll = ticks(next.queue.poll_interval);
+                            config = next;
                         }
+                        Err(error) if error.is_lasting() => return Some(error),
+                        Err(error) => error!("{error}; the configuration is not reloaded, the old one holds"),
                     }
                 }
                 _ = poll.tick() => match self.shared.look().await {
@@ -263,6 +280,11 @@ impl Lanes {
                     }
                     Err(_again) => {}
                 },
+                _ = chores.tick() => {
+                    if let Err(error) = self.chores().await {
+                        warn!("{error}; deliveries go on, and this is tried again");
+                    }
+                }
                 _ = mark.tick() => {
                     if let Err(error) = self.mark(&mut marked).await {
                         warn!("{error}; the queue is not told how far the ledger came, and will be later");
@@ -278,10 +300,23 @@ impl Lanes {
         }
     }
 
+    /// What can wait, and holds up nothing when it fails.
+    async fn chores(&self) -> Result<(), store::Error> {
+        self.shared.queue.call(Queue::checkpoint).await?;
+        self.shared
+            .ledger
+            .call(|ledger| ledger.keep_clock(&Reading::take()))
+            .await
+    }
+
     /// Ends all lanes, each after its request in flight.
     async fn finish(mut self, lasting: Option<store::Error>) -> Result<(), store::Error> {
         let mut lasting = lasting;
-        if lasting.is_some() {
+        self.stop.send_replace(true);
+        if lasting
+            .as_ref()
+            .is_some_and(|error| error.path() == Some(&self.ledger_path))
+        {
             // What is in flight can't be recorded: at the next start it counts as interrupted.
             self.tasks.shutdown().await;
         }
@@ -301,33 +336,30 @@ impl Lanes {
         if (&old.queue.path, &old.ledger.path) != (&new.queue.path, &new.ledger.path) {
             warn!("queue.path and ledger.path take effect at the next start; the rest is reloaded");
         }
-        self.shared.look().await?;
         self.apply(new).await?;
         info!("the configuration {} is reloaded", new.file.display());
         Ok(())
     }
 
-    /// Gives every webhook its settings, and every new one a lane.
+    /// Gives every webhook its settings, and every new one a lane: all of it, or nothing.
     async fn apply(&mut self, config: &Config) -> Result<(), store::Error> {
-        let webhooks = configured(config);
-        let newest = self
-            .shared
-            .queue
-            .call(|queue| Ok(queue.newest_noticed()))
-            .await?;
-        let registered = self
-            .shared
-            .ledger
-            .call(move |ledger| ledger.configure(&webhooks, newest, WallTime::now()))
-            .await?;
+        // What may fail comes first.
+        let mut senders = Vec::new();
+        for _ in &config.webhooks {
+            senders.push(Sender::new().map_err(|source| store::Error::Io {
+                path: config.file.clone(),
+                doing: "setting up the connections",
+                source: std::io::Error::other(source),
+            })?);
+        }
+        let registered = self.register(config).await?;
         let mut settings: BTreeMap<WebhookId, Arc<Settings>> = BTreeMap::new();
         for webhook in &config.webhooks {
             match registered.get(&webhook.name) {
-                Some(Registered::Known(webhook_id, _, selections)) => {
+                Some(Registered::Known(webhook_id, ..)) => {
                     let webhook = Settings {
                         name: webhook.name.clone(),
                         policy: webhook.policy.clone(),
-                        selections: selections.clone(),
                         endpoint: webhook.endpoint.clone(),
                     };
                     settings.insert(*webhook_id, Arc::new(webhook));
@@ -341,12 +373,7 @@ impl Lanes {
         for (webhook_id, running) in &self.running {
             running.send_replace(settings.remove(webhook_id));
         }
-        for (webhook_id, webhook) in settings {
-            let sender = Sender::new().map_err(|source| store::Error::Io {
-                path: config.file.clone(),
-                doing: "setting up TLS",
-                source: std::io::Error::other(source),
-            })?;
+        for ((webhook_id, webhook), sender) in settings.into_iter().zip(senders) {
             let (running, settings) = watch::channel(Some(webhook));
             let mut shell = LaneShell::new(webhook_id, self.shared.clone(), settings, sender);
             self.running.insert(webhook_id, running);
@@ -356,11 +383,39 @@ impl Lanes {
         Ok(())
     }
 
-    /// Tells the queue how far the ledger came, unless a producer is just writing.
-    async fn mark(
+    /// Registers the webhooks. Meanwhile no new order is noticed, so that nobody reads one by what
+    /// a webhook subscribed to before it was queued (D25).
+    async fn register(
         &self,
-        marked: &mut Option<crate::feed::payload::PayloadId>,
-    ) -> Result<(), store::Error> {
+        config: &Config,
+    ) -> Result<BTreeMap<WebhookName, Registered>, store::Error> {
+        self.shared.look().await?;
+        let newest = self.shared.queue.call(|queue| Ok(queue.hold())).await?;
+        let webhooks = configured(config);
+        let registered = self
+            .shared
+            .ledger
+            .call(move |ledger| ledger.configure(&webhooks, newest, WallTime::now()))
+            .await;
+        let selections = registered.as_ref().ok().map(|registered| {
+            let known = |registered: &Registered| match registered {
+                Registered::Known(webhook_id, _, selections) => {
+                    Some((*webhook_id, selections.clone()))
+                }
+                Registered::NoStart { .. } => None,
+            };
+            registered.values().filter_map(known).collect()
+        });
+        let subscribe = move |queue: &mut Queue| {
+            queue.subscribe(selections);
+            Ok(())
+        };
+        self.shared.queue.call(subscribe).await?;
+        registered
+    }
+
+    /// Tells the queue how far the ledger came, unless a producer is just writing.
+    async fn mark(&self, marked: &mut Option<PayloadId>) -> Result<(), store::Error> {
         let (ledger_id, last_sealed) = self
             .shared
             .ledger

@@ -259,7 +259,8 @@ async fn read_answer(mut response: reqwest::Response) -> Vec<u8> {
     answer
 }
 
-/// The text without the secret, nor the parts of it that are long enough to tell.
+/// The text without the secret, nor the parts of it that are long enough to tell; nor as JSON
+/// writes them.
 fn masked(text: &str, secret: Option<&Secret>) -> String {
     let Some(secret) = secret else {
         return text.to_owned();
@@ -268,10 +269,16 @@ fn masked(text: &str, secret: Option<&Secret>) -> String {
         .expose()
         .split_whitespace()
         .filter(|part| part.len() >= 8);
-    std::iter::once(secret.expose())
-        .chain(parts)
-        .filter(|part| !part.is_empty())
-        .fold(text.to_owned(), |text, part| text.replace(part, "***"))
+    let mut masked = text.to_owned();
+    for part in std::iter::once(secret.expose()).chain(parts) {
+        let as_json = part.replace('\\', "\\\\").replace('"', "\\\"");
+        for written in [part, &as_json, &as_json.replace('/', "\\/")] {
+            if !written.is_empty() {
+                masked = masked.replace(written, "***");
+            }
+        }
+    }
+    masked
 }
 
 #[cfg(test)]
@@ -305,5 +312,10 @@ mod tests {
         let text = "you sent Bearer s3cr3t-token, that is s3cr3t-token";
         assert_eq!(masked(text, Some(&secret)), "you sent ***, that is ***");
         assert_eq!(masked("Bearer", Some(&secret)), "Bearer");
+        let secret = Secret::new("Basic a\"b/c==".to_owned());
+        assert_eq!(
+            masked(r#"{"sent":"Basic a\"b\/c=="}"#, Some(&secret)),
+            r#"{"sent":"***"}"#
+        );
     }
 }

@@ -38,7 +38,7 @@ pub enum Error {
         what: String,
     },
     /// Another daemon has it.
-    #[error("{} is held by {holder}; only one daemon may use a ledger, stop that one first", .path.display())]
+    #[error("{} is held by {holder}; only one process may use a ledger at a time", .path.display())]
     Held {
         /// The ledger.
         path: PathBuf,
@@ -74,6 +74,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The file that is in trouble.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Missing(path)
+            | Self::Exists(path)
+            | Self::Foreign { path, .. }
+            | Self::NotPermitted { path, .. }
+            | Self::Held { path, .. }
+            | Self::Sqlite { path, .. }
+            | Self::Io { path, .. } => Some(path),
+            Self::Disagree(_) | Self::Stopped => None,
+        }
+    }
+
     /// Whether trying again can't help: the file is damaged, foreign, replaced, or held.
     pub fn is_lasting(&self) -> bool {
         match self {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{ConfigPlace, Failure};
+use super::{ConfigPlace, Exit, Failure};
 use crate::clock::{Reading, WallTime};
 use crate::feed::order::Seq;
 use crate::store::ledger::Ledger;
@@ -29,6 +29,12 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let mut ledger = Ledger::open(&config.ledger.path, &Reading::take())?;
     let mut queue = Queue::open(&config.queue.path)?;
     queue.look(ledger.clock().now())?;
+    if ledger.agree_with(&queue).is_ok() {
+        return Err(Failure::new(
+            Exit::Failed,
+            "queue and ledger belong together; there is nothing to adopt, and nothing was changed",
+        ));
+    }
     let adopt = args
         .resend_from
         .map_or(Adopt::AllNew, |seq| Adopt::ResendFrom(Seq(seq)));

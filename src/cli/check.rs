@@ -60,7 +60,7 @@ fn describe(out: &mut impl Write, preview: &Preview) -> std::io::Result<()> {
     let waiting = if waiting.is_empty() {
         "nothing waits".to_owned()
     } else {
-        format!("{} wait", waiting.join(", "))
+        format!("{} to be sent", waiting.join(", "))
     };
     let name = &preview.name;
     match &preview.standing {

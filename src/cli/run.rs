@@ -36,11 +36,6 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let file = place.path();
     lanes.block_on(&runtime, async {
         let signals = tokio::task::spawn_local(obey_signals(stop, reload, file)?);
-        info!(
-            version = env!("CARGO_PKG_VERSION"),
-            "orderfeed {} runs",
-            env!("CARGO_PKG_VERSION")
-        );
         daemon::run(
             stores,
             Reins {

@@ -11,10 +11,10 @@ use tracing::{error, info, warn};
 
 use crate::clock::WallTime;
 use crate::feed::lane::{Hold, Lane, Seal, Standing, Step, Wait, Waiting, WebhookState, next_step};
+use crate::feed::order::{OrderType, Seq};
 use crate::feed::outcome::{Outcome, Verdict, judge};
 use crate::feed::payload::{Payload, PayloadId, PayloadState};
 use crate::feed::policy::Policy;
-use crate::feed::selection::Selections;
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
 use crate::sender::{Endpoint, Report, Request};
@@ -23,7 +23,7 @@ use crate::store::ledger::{
     ANSWER_BYTES_OF_FAILURE, ANSWER_BYTES_OF_SUCCESS, Attempt, AttemptOutcome, Change, Commit,
     WebhookId,
 };
-use crate::store::queue::Pick;
+use crate::store::queue::{Pick, Scan, SetAside};
 use bytes::Bytes;
 
 /// Drives the webhook's lane until it is told to stop, or can't go on.
@@ -54,11 +54,12 @@ pub trait Shell {
     /// The lane as the ledger has it.
     async fn load(&mut self) -> Result<Lane, Halt>;
     /// What waits for the webhook in the queue.
-    async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Waiting, Halt>;
-    /// The orders of the next payload.
+    async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Scan, Halt>;
+    /// The orders of the next payload, none beyond `newest`.
     async fn pick(
         &mut self,
         seal: Seal,
+        newest: Seq,
         lane: &Lane,
         settings: &Arc<Settings>,
     ) -> Result<Pick, Halt>;
@@ -79,8 +80,6 @@ pub struct Settings {
     pub name: WebhookName,
     /// The numbers of its decisions.
     pub policy: Policy,
-    /// Whose orders are whose.
-    pub selections: Selections,
     /// Where its requests go.
     pub endpoint: Endpoint,
 }
@@ -101,6 +100,10 @@ struct Course {
     lane: Lane,
     /// What the ledger is yet to be told.
     draft: Option<Commit>,
+    /// Rows of the queue that were passed over since the ledger was last told.
+    rows_passed: usize,
+    /// The newest order that was noticed.
+    newest_noticed: Seq,
     /// The state that was last told to the log.
     told: Option<WebhookState>,
 }
@@ -112,6 +115,8 @@ impl Course {
             webhook_id,
             lane,
             draft: None,
+            rows_passed: 0,
+            newest_noticed: Seq::START,
             told: None,
         };
         course.settle_interrupted(shell);
@@ -135,6 +140,9 @@ impl Course {
             answer: None,
         };
         let payload_id = head.payload.id;
+        let name = shell
+            .settings()
+            .map_or_else(String::new, |settings| settings.name.to_string());
         let change = Change::Settled {
             payload_id,
             state: PayloadState::Pending,
@@ -144,12 +152,12 @@ impl Course {
         self.lane = self.lane.interrupted(shell.now());
         self.draft(shell).changes.push(change);
         warn!(
-            webhook_id = self.webhook_id.0,
+            webhook = name,
             %payload_id,
-            "payload {payload_id} was in flight when the last run ended: whether it arrived is unknown, it goes again with the same id"
+            "{name}: payload {payload_id} was in flight when the last run ended: whether it arrived is unknown, it goes again with the same id"
         );
         if let Standing::Held(Hold::Interrupted, trouble) = &self.lane.standing {
-            error!(%payload_id, "payload {payload_id} is held: {}; `orderfeed resume` lets it go on", trouble.reason);
+            error!(webhook = name, %payload_id, "{name}: payload {payload_id} is held: {}; `orderfeed resume {name}` lets it go on", trouble.reason);
         }
     }
 
@@ -168,14 +176,24 @@ impl Course {
                 })
                 .await;
         };
-        if self.lane.selections_version != settings.selections.version() {
-            self.lane = self.lane.reselected(settings.selections.version());
-            self.draft(shell);
-        }
         // Behind a pending payload nothing is looked for (D10).
-        let waiting = match self.lane.head {
-            Some(_) => Waiting::default(),
-            None => shell.waiting(&self.lane, &settings).await?,
+        let waiting = if self.lane.head.is_some() {
+            Waiting::default()
+        } else {
+            let scan = shell.waiting(&self.lane, &settings).await?;
+            if let Some(version) = scan.selections_version
+                && version != self.lane.selections_version
+            {
+                self.lane = self.lane.reselected(version);
+                self.draft(shell);
+                return Ok(());
+            }
+            let (waiting, unread) = (scan.waiting, scan.unread);
+            self.pass_over(scan, &settings, shell);
+            if unread {
+                return self.flush(shell).await;
+            }
+            waiting
         };
         match next_step(&self.lane, &waiting, &settings.policy, shell.now()) {
             Step::Seal(seal) => self.seal(seal, &settings, shell).await,
@@ -188,28 +206,51 @@ impl Course {
         }
     }
 
+    /// Takes note of what was met on the way to what waits. Rows that lead nowhere are not worth a
+    /// commit each; a restart looks at the last of them again.
+    fn pass_over(&mut self, scan: Scan, settings: &Settings, shell: &impl Shell) {
+        let before = self.lane.places;
+        for (order_type, &progress) in scan.progress.iter() {
+            self.lane = self.lane.looked(order_type, progress);
+        }
+        self.newest_noticed = scan.newest_noticed;
+        self.rows_passed += scan.rows_passed;
+        let unparked =
+            |order_type| before[order_type].unpark != self.lane.places[order_type].unpark;
+        if self.rows_passed >= ROWS_PASSED_MAX
+            || !scan.parked.is_empty()
+            || !scan.set_aside.is_empty()
+            || OrderType::ALL.into_iter().any(unparked)
+        {
+            let draft = self.draft(shell);
+            draft.parked.extend(scan.parked);
+            tell_set_aside(&scan.set_aside, settings);
+            draft.set_aside.extend(scan.set_aside);
+        }
+    }
+
     /// Composes the next payload and sends it; or only gets on in the queue, if what was read
-    /// holds nothing for this webhook.
+    /// holds nothing for this webhook any more.
     async fn seal(
         &mut self,
         seal: Seal,
         settings: &Arc<Settings>,
         shell: &mut impl Shell,
     ) -> Result<(), Halt> {
-        let pick = shell.pick(seal, &self.lane, settings).await?;
+        let pick = shell
+            .pick(seal, self.newest_noticed, &self.lane, settings)
+            .await?;
+        if pick.selections_version != Some(self.lane.selections_version) {
+            // What the webhook subscribes to changed since it was decided what goes: decide again.
+            return Ok(());
+        }
         let now = shell.now();
         let of_type = |seqs: Vec<_>| seqs.into_iter().map(move |seq| (seal.order_type, seq));
-        for row in &pick.set_aside {
-            warn!(
-                webhook = %settings.name, seq = row.seq.0,
-                "order {} can't be delivered and is set aside: {}", row.seq, row.reason
-            );
-        }
+        tell_set_aside(&pick.set_aside, settings);
         let draft = self.draft(shell);
         draft.parked.extend(of_type(pick.parked));
         draft.unparked.extend(of_type(pick.unparked));
         draft.set_aside.extend(pick.set_aside);
-        draft.newest_noticed = pick.newest_noticed;
         let Some(picked) = pick.picked else {
             self.lane = self.lane.looked(seal.order_type, pick.progress);
             return self.flush(shell).await;
@@ -317,6 +358,8 @@ impl Course {
         if let Some(mut commit) = self.draft.take() {
             commit.lane = self.lane.clone();
             commit.at = shell.wall();
+            commit.newest_noticed = self.newest_noticed;
+            self.rows_passed = 0;
             shell.record(commit).await?;
         }
         Ok(())
@@ -351,6 +394,19 @@ impl Course {
             | WebhookState::Retrying
             | WebhookState::Down => {}
         }
+    }
+}
+
+/// So many rows that lead nowhere are worth a commit.
+const ROWS_PASSED_MAX: usize = 256;
+
+/// A line for each order that can't be delivered.
+fn tell_set_aside(rows: &[SetAside], settings: &Settings) {
+    for row in rows {
+        warn!(
+            webhook = %settings.name, seq = row.seq.0,
+            "order {} can't be delivered and is set aside: {}", row.seq, row.reason
+        );
     }
 }
 

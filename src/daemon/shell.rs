@@ -15,12 +15,13 @@ use tracing::{error, info};
 use super::lane::{Halt, Settings, Shell};
 use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
-use crate::feed::lane::{Lane, Seal, Wait, Waiting};
+use crate::feed::lane::{Lane, Place, Seal, Wait};
+use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::Payload;
 use crate::feed::timestamp::Timestamp;
 use crate::sender::{Report, Request, Sender};
 use crate::store::ledger::{Change, Commit, WebhookId};
-use crate::store::queue::{Pick, Queue};
+use crate::store::queue::{Pick, Queue, Scan};
 use crate::store::worker::{LedgerHandle, QueueHandle};
 use crate::store::{self};
 
@@ -57,6 +58,25 @@ impl Shared {
                     noticed.send_modify(|looks| *looks += 1);
                 }
                 Ok(())
+            })
+            .await
+    }
+}
+
+impl Shared {
+    /// The parked orders that are to be looked at again, or the first of them.
+    async fn parked(
+        &self,
+        webhook_id: WebhookId,
+        order_type: OrderType,
+        place: &Place,
+    ) -> Result<Vec<Seq>, store::Error> {
+        let Some(after) = place.unpark else {
+            return Ok(Vec::new());
+        };
+        self.ledger
+            .call(move |ledger| {
+                ledger.parked_after(webhook_id, order_type, after, Queue::PARKED_MAX)
             })
             .await
     }
@@ -150,17 +170,22 @@ impl Shell for LaneShell {
         .await
     }
 
-    async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Waiting, Halt> {
+    async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Scan, Halt> {
         self.noticed.mark_unchanged();
+        let webhook_id = self.webhook_id;
         let places = lane.places;
         self.insist(|shared| {
             let (shared, settings) = (shared.clone(), Arc::clone(settings));
             async move {
                 shared.look().await?;
+                let mut parked = PerType::default();
+                for (order_type, place) in places.iter() {
+                    parked[order_type] = shared.parked(webhook_id, order_type, place).await?;
+                }
                 shared
                     .queue
                     .call(move |queue| {
-                        queue.waiting(&places, &settings.selections, &settings.policy)
+                        queue.waiting(webhook_id, &places, &parked, &settings.policy)
                     })
                     .await
             }
@@ -171,6 +196,7 @@ impl Shell for LaneShell {
     async fn pick(
         &mut self,
         seal: Seal,
+        newest: Seq,
         lane: &Lane,
         settings: &Arc<Settings>,
     ) -> Result<Pick, Halt> {
@@ -179,22 +205,11 @@ impl Shell for LaneShell {
         self.insist(|shared| {
             let (shared, settings) = (shared.clone(), Arc::clone(settings));
             async move {
-                let parked = match place.unpark {
-                    None => Vec::new(),
-                    Some(after) => {
-                        let limit = Queue::PARKED_MAX;
-                        shared
-                            .ledger
-                            .call(move |ledger| {
-                                ledger.parked_after(webhook_id, seal.order_type, after, limit)
-                            })
-                            .await?
-                    }
-                };
+                let parked = shared.parked(webhook_id, seal.order_type, &place).await?;
                 shared
                     .queue
                     .call(move |queue| {
-                        queue.pick(seal, place, &parked, &settings.selections, &settings.policy)
+                        queue.pick(webhook_id, seal, place, &parked, newest, &settings.policy)
                     })
                     .await
             }

@@ -160,6 +160,16 @@ pub struct Place {
     pub sealed_last: u64,
 }
 
+impl Place {
+    /// How far it has come.
+    pub const fn progress(&self) -> Progress {
+        Progress {
+            cursor: self.cursor,
+            unpark: self.unpark,
+        }
+    }
+}
+
 /// The payload that a lane is busy with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -467,9 +477,6 @@ pub struct First {
     pub noticed: Timestamp,
     /// Whether lingering would add nothing: a whole payload waits.
     pub full: bool,
-    /// More rows must be read before one can tell what waits; what does lies here or later. A
-    /// [`Step::Seal`] reads them.
-    pub unread: bool,
 }
 
 /// What could go next.
@@ -490,18 +497,15 @@ fn choose(lane: &Lane, waiting: &Waiting, policy: &Policy, now: Timestamp) -> Ch
     };
     let lingers_until = |first: &First| {
         let until = first.noticed + policy.payload_linger;
-        (!first.full && !first.unread && until > now).then_some(until)
+        (!first.full && until > now).then_some(until)
     };
     if policy.sequence == Sequence::Fifo {
-        let Some((order_type, first)) = firsts().min_by_key(|(_, first)| (first.seq, first.unread))
-        else {
+        let Some((order_type, first)) = firsts().min_by_key(|(_, first)| first.seq) else {
             return Choice::Nothing;
         };
         // Where another type waits behind it, its payload can't grow any more.
         let others = firsts().filter(|&(other, _)| other != order_type);
-        let before = others
-            .map(|(_, other)| other.seq.max(first.seq.next()))
-            .min();
+        let before = others.map(|(_, other)| other.seq).min();
         return match lingers_until(&first).filter(|_| before.is_none()) {
             Some(until) => Choice::Linger(until),
             None => Choice::Ready(Seal { order_type, before }),
@@ -554,7 +558,6 @@ mod tests {
                 seq: Seq(words[1].parse().expect("a seq")),
                 noticed: at(noticed.map_or(0, |seconds| seconds.parse().expect("seconds"))),
                 full: words.contains(&"full"),
-                unread: words.contains(&"unread"),
             });
         }
         waiting
@@ -663,15 +666,6 @@ mod tests {
             "seal purchase_order before 9"
         );
         assert_eq!(next(&lane, "wo 10", &policy, 0), "seal work_order");
-        // What is yet to be read may begin anywhere after: no further than that.
-        assert_eq!(
-            next(&lane, "po 4 unread, wo 4", &policy, 0),
-            "seal work_order before 5"
-        );
-        assert_eq!(
-            next(&lane, "po 4 unread, wo 6", &policy, 0),
-            "seal purchase_order before 6"
-        );
     }
 
     #[test]

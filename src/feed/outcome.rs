@@ -44,6 +44,16 @@ pub fn judge(
     let wait = policy
         .retry_gap
         .max(outcome.retry_after().min(RETRY_AFTER_MAX));
+    let endpoint = endpoints_trouble(outcome);
+    if endpoint && let Standing::Down(down) = &lane.standing {
+        // Also where `hold_on` names it: while the webhook is down, an outage costs no payload.
+        let standing = Standing::Down(trouble(down.since));
+        return Verdict::Retry {
+            wait,
+            counted: false,
+            standing,
+        };
+    }
     if policy.hold_on.iter().any(|held| held.matches(outcome)) {
         let since = match &lane.standing {
             Standing::Held(Hold::Endpoint, held) => held.since,
@@ -56,36 +66,23 @@ pub fn judge(
             standing,
         };
     }
-    let endpoint = endpoints_trouble(outcome);
-    match &lane.standing {
-        Standing::Down(down) if endpoint => Verdict::Retry {
+    if policy
+        .retry_attempts
+        .allow_after(head.counted.saturating_add(1))
+    {
+        let standing = Standing::Up;
+        return Verdict::Retry {
             wait,
-            counted: false,
-            standing: Standing::Down(trouble(down.since)),
-        },
-        Standing::Up | Standing::Down(_) | Standing::Held(..) | Standing::Deactivated(_) => {
-            if policy
-                .retry_attempts
-                .allow_after(head.counted.saturating_add(1))
-            {
-                Verdict::Retry {
-                    wait,
-                    counted: true,
-                    standing: Standing::Up,
-                }
-            } else if endpoint {
-                Verdict::Failed {
-                    standing: Standing::Down(trouble(now)),
-                    reason,
-                }
-            } else {
-                Verdict::Failed {
-                    standing: Standing::Up,
-                    reason,
-                }
-            }
-        }
+            counted: true,
+            standing,
+        };
     }
+    let standing = if endpoint {
+        Standing::Down(trouble(now))
+    } else {
+        Standing::Up
+    };
+    Verdict::Failed { standing, reason }
 }
 
 /// A `Retry-After` beyond this is cut to it (D9).
@@ -515,6 +512,14 @@ mod tests {
             0,
             &policy,
             "retry 60s uncounted held",
+        );
+        // While it is down the endpoint's trouble leaves it down, whatever hold_on names.
+        check(
+            &answered(503),
+            down(),
+            0,
+            &policy,
+            "retry 60s uncounted down",
         );
         check(
             &broken(Phase::Dns),

@@ -52,15 +52,15 @@ impl Resolve for WatchedResolver {
 
 /// A request's body, which says when it begins to leave and when all of it was handed over.
 ///
-/// It is handed over in pieces, so that a large body is not said to have left while the
-/// connection still holds most of it back.
+/// It is handed over in small pieces, of which the connection takes a few ahead (some 64 KiB):
+/// so much may still be on this side when all of it is said to have left.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     rest: Bytes,
     progress: Arc<Progress>,
 }
 
-const PIECE_BYTES: usize = 64 * 1024;
+const PIECE_BYTES: usize = 4 * 1024;
 
 impl WatchedBody {
     pub(super) fn new(body: Bytes, progress: Arc<Progress>) -> Self {

@@ -25,6 +25,8 @@ pub struct Kind {
     pub schema: &'static str,
     /// Its mode, which its `-wal` and `-shm` inherit.
     pub mode: u32,
+    /// Whether one process has it at a time; it then needs no memory shared with others.
+    pub exclusive: bool,
     /// The mode of a folder that is made for it.
     pub folder_mode: u32,
 }
@@ -80,7 +82,7 @@ pub fn create(
         .during("making the file", &unfinished)?;
     set_mode(&unfinished, kind.mode)?;
     {
-        let mut conn = connect(&unfinished)?;
+        let mut conn = connect(kind, &unfinished)?;
         let transaction = conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .during("making the tables", &unfinished)?;
@@ -114,19 +116,7 @@ fn remove_leftovers(unfinished: &Path) -> Result<(), Error> {
 /// Opens the file and makes sure that it is ours, of this version, and may be written.
 pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
     refuse_old_sqlite(path)?;
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::Missing(path.to_owned()));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(not_permitted(
-                path,
-                "this user may not look into its folder",
-            ));
-        }
-        Err(error) => return Err(error).during("looking at it", path),
-    };
+    let metadata = look_at(path)?;
     if metadata.len() == 0 {
         return Err(foreign(
             path,
@@ -151,7 +141,7 @@ pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
         )
     };
     let is_no_sqlite = |error: &Error| matches!(error, Error::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase));
-    let conn = connect(path).map_err(|error| {
+    let conn = connect(kind, path).map_err(|error| {
         if is_no_sqlite(&error) {
             no_sqlite()
         } else {
@@ -181,12 +171,44 @@ pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
             ),
         ));
     }
+    // Somebody may have switched it for a tool of theirs; nothing here works without.
+    let journal_mode = conn
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
+        .during("switching to WAL mode", path)?;
+    if journal_mode != "wal" {
+        return Err(foreign(
+            path,
+            format!(
+                "is in journal mode {journal_mode}, and can't be switched to WAL; close what else has it open"
+            ),
+        ));
+    }
     Ok(conn)
 }
 
-fn connect(path: &Path) -> Result<Connection, Error> {
+/// What the file system says of the file; an error if it is not there, or not to be seen.
+pub fn look_at(path: &Path) -> Result<fs::Metadata, Error> {
+    fs::metadata(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing(path.to_owned()),
+        std::io::ErrorKind::PermissionDenied => {
+            not_permitted(path, "this user may not look into its folder")
+        }
+        _ => Error::Io {
+            path: path.to_owned(),
+            doing: "looking at it",
+            source,
+        },
+    })
+}
+
+fn connect(kind: Kind, path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).during("opening", path)?;
+    if kind.exclusive {
+        // Before anything is read: no other process gets in.
+        conn.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))
+            .during("opening", path)?;
+    }
     // What is committed is on disk; other connections keep to their own word.
     conn.pragma_update(None, "synchronous", "full")
         .during("opening", path)?;

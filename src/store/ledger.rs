@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params, params};
 
@@ -32,6 +32,7 @@ pub const KIND: Kind = Kind {
     schema_version: 1,
     schema: include_str!("ledger.sql"),
     mode: 0o600,
+    exclusive: true,
     folder_mode: 0o700,
 };
 
@@ -66,6 +67,8 @@ pub struct Ledger {
     /// Another file under this name is another ledger.
     file: files::Identity,
     clock: Clock,
+    /// How far the wall clock was ahead of the boot's when the clock was last written down.
+    ahead_ms: i64,
     ledger_id: String,
     queue_id: String,
     queue_generation: i64,
@@ -186,14 +189,9 @@ impl AttemptOutcome {
 impl Ledger {
     /// Opens the ledger for this process alone.
     pub fn open(path: &Path, reading: &Reading) -> Result<Self, Error> {
-        if !path.exists() {
-            return Err(Error::Missing(path.to_owned()));
-        }
+        files::look_at(path)?;
         let lock = lock(path)?;
         let conn = files::open(KIND, path)?;
-        // No other process gets in, and the WAL's index needs no shared memory.
-        conn.pragma_update_and_check(None, "locking_mode", "exclusive", |_| Ok(()))
-            .during("opening", path)?;
         // The WAL keeps its size when it starts over: room in which outcomes can be written
         // when the disk is full.
         conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
@@ -205,12 +203,18 @@ impl Ledger {
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
             )
-            .during("reading which ledger it is", path)
+            .optional()
+            .during("reading which ledger it is", path)?
+            .ok_or_else(|| Error::Foreign {
+                path: path.to_owned(),
+                what: "is damaged: it does not say which ledger it is; restore it".to_owned(),
+            })
             .map(|(ledger_id, queue_id, queue_generation)| Self {
                 conn,
                 path: path.to_owned(),
                 file,
                 clock: Clock::showing(Timestamp::default(), reading),
+                ahead_ms: 0,
                 ledger_id,
                 queue_id,
                 queue_generation,
@@ -221,6 +225,11 @@ impl Ledger {
             .set_clock(reading)
             .during("setting its clock", path)?;
         Ok(ledger)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The ledger's clock.
@@ -363,6 +372,17 @@ impl Ledger {
             .during("reading a payload", &self.path)
     }
 
+    /// Writes down where the clock stands, if the wall clock was set since that was last done:
+    /// over a reboot, time goes on by the wall clock.
+    pub fn keep_clock(&mut self, reading: &Reading) -> Result<(), Error> {
+        let drift_ms = reading.ahead_ms().abs_diff(self.ahead_ms);
+        if drift_ms < CLOCK_DRIFT_MS_MAX {
+            return Ok(());
+        }
+        self.set_clock(reading)
+            .during("keeping its clock", &self.path)
+    }
+
     /// The clock goes on where it stood: exactly within a boot, and by the wall clock over a
     /// reboot, but never backwards.
     fn set_clock(&mut self, reading: &Reading) -> rusqlite::Result<()> {
@@ -385,6 +405,7 @@ impl Ledger {
             clock_ms.saturating_add(passed_ms).max(latest_ms)
         };
         self.clock = Clock::showing(Timestamp::from_ms(now_ms), reading);
+        self.ahead_ms = reading.ahead_ms();
         self.conn
             .execute(
                 "UPDATE ledger SET clock_ms = ?1, boot_id = ?2, boottime_ms = ?3, wall_at = ?4 WHERE id = 1",
@@ -394,8 +415,14 @@ impl Ledger {
     }
 }
 
+/// By so much the wall clock may differ from what was written down.
+const CLOCK_DRIFT_MS_MAX: u64 = 1_000;
+
 /// The WAL keeps this much of its size when it starts over.
 const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
+
+/// The lock is tried for so long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes the lock beside the ledger, or says who has it. The ledger's own locks would keep a
 /// second daemon out as well, but tell nobody whose they are.
@@ -415,7 +442,14 @@ fn lock(path: &Path) -> Result<File, Error> {
             },
             _ => Error::Io { path: lock_path.clone(), doing: "locking the ledger", source },
         })?;
-    match file.try_lock() {
+    // A command may have it for a moment.
+    let mut tried = file.try_lock();
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while matches!(tried, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+        tried = file.try_lock();
+    }
+    match tried {
         Ok(()) => {
             // An administrator's command must not leave a lock that the daemon can't open.
             if let (Ok(ledger), Ok(own)) = (std::fs::metadata(path), file.metadata())
@@ -448,7 +482,8 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Writes one turn's changes.
+/// Writes one turn's changes. It may be told again what is there already: a commit whose sync
+/// failed is reported as failed, and may have reached the disk all the same.
 fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite::Result<()> {
     let at = commit.at.0;
     let webhook_id = commit.webhook_id.0;
@@ -460,7 +495,7 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                 begun = true;
                 sealed = Some(payload.id.to_string());
                 conn.prepare_cached(
-                    "INSERT INTO payloads (payload_id, webhook_id, order_type, action, state, items, members, encoding, checksum, queue_generation, created_at, attempts)
+                    "INSERT OR REPLACE INTO payloads (payload_id, webhook_id, order_type, action, state, items, members, encoding, checksum, queue_generation, created_at, attempts)
                      VALUES (?1, ?2, ?3, ?4, 'in_flight', ?5, ?6, ?7, ?8, ?9, ?10, 1)",
                 )?
                 .execute(params![
@@ -497,7 +532,7 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                         .query_row(params![webhook_id, at], |row| row.get(0))?,
                 };
                 conn.prepare_cached(
-                    "INSERT INTO attempts (payload_id, number, started_at, duration_ms, phase, outcome, status, error, answer)
+                    "INSERT OR REPLACE INTO attempts (payload_id, number, started_at, duration_ms, phase, outcome, status, error, answer)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 )?
                 .execute(params![

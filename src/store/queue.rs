@@ -7,7 +7,7 @@
 
 pub mod rules;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::files::{self, Kind};
+use super::ledger::WebhookId;
 use super::{During, Error};
 use crate::feed::lane::{First, Place, Progress, Seal, Waiting};
 use crate::feed::order::{Order, OrderType, PerType, Seq, Undeliverable};
@@ -31,18 +32,18 @@ pub const KIND: Kind = Kind {
     schema_version: 1,
     schema: include_str!("queue.sql"),
     mode: 0o660,
+    exclusive: false,
     folder_mode: 0o2770,
 };
 
 /// Rows read in one go at most, so that a filter that passes little holds up nobody else.
 const ROWS_MAX: usize = 4_096;
 
+/// Bytes of orders read in one go at most, beyond the last order.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Looks remembered, for telling when an order was noticed.
 const LOOKS_MAX: usize = 256;
-
-/// The WAL is copied back into the file this often at most, and long before a producer's own
-/// SQLite (perhaps an old one) would do it, which it does at 1,000 pages.
-const CHECKPOINT_GAP: Duration = Duration::from_secs(1);
 
 /// Makes a new, empty queue.
 pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
@@ -68,9 +69,16 @@ pub struct Queue {
     /// SQLite's `data_version` at the last look: it changes when others commit.
     data_version: Option<i64>,
     visible: Visible,
+    /// What the file held when it was last synced.
+    synced: Visible,
     /// The last looks that found new orders: the newest order then, and when.
     looks: VecDeque<(Seq, Timestamp)>,
-    checkpointed: Option<Timestamp>,
+    /// What each webhook subscribed to.
+    selections: BTreeMap<WebhookId, Selections>,
+    /// While this is so nothing new is noticed: what webhooks subscribe to is being changed.
+    held: bool,
+    /// Whether the WAL may hold what is not copied back yet.
+    uncopied: bool,
 }
 
 /// What was seen and synced at the last look; nothing beyond it is built on.
@@ -104,8 +112,29 @@ pub struct Pick {
     pub unparked: Vec<Seq>,
     /// Rows that can't be delivered.
     pub set_aside: Vec<SetAside>,
+    /// As [`Scan::selections_version`].
+    pub selections_version: Option<u64>,
+}
+
+/// What looking for a webhook's orders found.
+#[derive(Debug)]
+pub struct Scan {
+    /// What waits.
+    pub waiting: Waiting,
+    /// How far it came with each type.
+    pub progress: PerType<Progress>,
+    /// Orders to be parked (D25).
+    pub parked: Vec<(OrderType, Seq)>,
+    /// Rows that can't be delivered.
+    pub set_aside: Vec<SetAside>,
+    /// Rows that were passed over.
+    pub rows_passed: usize,
+    /// Whether more must be read before one can tell what waits.
+    pub unread: bool,
     /// The newest order that was noticed then.
     pub newest_noticed: Seq,
+    /// Which change made the webhook's selections what they are; `None` if it has none.
+    pub selections_version: Option<u64>,
 }
 
 /// How many orders of a type a webhook has before it.
@@ -163,6 +192,7 @@ impl Queue {
         let conn = files::open(KIND, path)?;
         // Only the daemon's looks decide when the WAL is copied back.
         conn.pragma_update(None, "wal_autocheckpoint", 0)
+            .and_then(|()| conn.busy_timeout(Self::PATIENCE))
             .during("opening", path)?;
         let queue = Self {
             conn,
@@ -171,8 +201,11 @@ impl Queue {
             wal: None,
             data_version: None,
             visible: Visible::default(),
+            synced: Visible::default(),
             looks: VecDeque::new(),
-            checkpointed: None,
+            selections: BTreeMap::new(),
+            held: false,
+            uncopied: true,
         };
         queue.identity()?;
         Ok(queue)
@@ -215,6 +248,9 @@ impl Queue {
             )?;
             transaction.commit()
         });
+        self.conn
+            .busy_timeout(Self::PATIENCE)
+            .during("marking it", &self.path)?;
         match marked {
             Ok(()) => Ok(true),
             Err(error) if is_busy(&error) => Ok(false),
@@ -227,6 +263,9 @@ impl Queue {
     /// and were the power cut, its seqs would be given again to other orders, which a ledger
     /// that had moved on would skip (D18).
     pub fn look(&mut self, now: Timestamp) -> Result<bool, Error> {
+        if self.held {
+            return Ok(false);
+        }
         // Orders would go into the other file, and none from there would leave.
         files::refuse_replaced(&self.path, self.file)?;
         let version = self
@@ -238,7 +277,7 @@ impl Queue {
             return Ok(false);
         }
         let newest = self.newest()?;
-        self.sync()?;
+        self.sync(newest)?;
         self.data_version = Some(version);
         if newest.seq > self.visible.seq || self.looks.is_empty() {
             self.looks.push_back((newest.seq, now));
@@ -252,13 +291,7 @@ impl Queue {
         }
         let changed = newest != self.visible;
         self.visible = newest;
-        if self
-            .checkpointed
-            .is_none_or(|last| now - last >= CHECKPOINT_GAP)
-        {
-            self.checkpointed = Some(now);
-            self.checkpoint()?;
-        }
+        self.uncopied = true;
         Ok(changed)
     }
 
@@ -272,106 +305,172 @@ impl Queue {
         self.visible.seq
     }
 
-    /// What waits for a webhook: of each order type, the oldest order that it may send now.
+    /// The newest order and the newest withdrawal that are certainly on disk.
+    pub fn synced(&self) -> (Seq, i64) {
+        (self.synced.seq, self.synced.withdrawal)
+    }
+
+    /// Notices nothing new until [`Queue::subscribe`], and returns the newest order that was
+    /// noticed: what webhooks subscribe to may change from the next one on, and nobody reads that
+    /// one by what they subscribed to before (D25).
+    pub const fn hold(&mut self) -> Seq {
+        self.held = true;
+        self.visible.seq
+    }
+
+    /// Ends a [`Queue::hold`]. From now on this is what webhooks subscribed to, if it changed.
+    pub fn subscribe(&mut self, selections: Option<BTreeMap<WebhookId, Selections>>) {
+        if let Some(selections) = selections {
+            self.selections = selections;
+        }
+        self.held = false;
+    }
+
+    /// What waits for a webhook: of each order type, the oldest order that it may send now. Rows
+    /// before it lead nowhere, and are passed over. `parked` are, for each type, the first of its
+    /// parked orders after [`Place::unpark`], at most [`Queue::PARKED_MAX`] of them.
     pub fn waiting(
         &self,
+        webhook_id: WebhookId,
         places: &PerType<Place>,
-        selections: &Selections,
+        parked: &PerType<Vec<Seq>>,
         policy: &Policy,
-    ) -> Result<Waiting, Error> {
-        let mut waiting = Waiting::default();
-        for (order_type, &place) in places.iter() {
+    ) -> Result<Scan, Error> {
+        let mut scan = Scan {
+            waiting: Waiting::default(),
+            progress: PerType::from_fn(|order_type| places[order_type].progress()),
+            parked: Vec::new(),
+            set_aside: Vec::new(),
+            rows_passed: 0,
+            unread: false,
+            newest_noticed: self.visible.seq,
+            selections_version: None,
+        };
+        let Some(selections) = self.selections.get(&webhook_id) else {
+            return Ok(scan);
+        };
+        scan.selections_version = Some(selections.version());
+        for order_type in OrderType::ALL {
             if selections.covers(order_type) {
-                waiting.0[order_type] = self.first(order_type, place, selections, policy)?;
+                let parked = &parked[order_type];
+                let first = self.first(order_type, parked, selections, policy, &mut scan)?;
+                scan.waiting.0[order_type] = first;
             }
         }
-        Ok(waiting)
+        Ok(scan)
     }
 
     fn first(
         &self,
         order_type: OrderType,
-        place: Place,
-        selections: &Selections,
-        policy: &Policy,
-    ) -> Result<Option<First>, Error> {
-        let unread = |after: Seq| First {
-            seq: after.next(),
-            noticed: Timestamp::default(),
-            full: false,
-            unread: true,
-        };
-        if let Some(unpark) = place.unpark {
-            return Ok(Some(unread(unpark)));
-        }
-        let lingers = !policy.payload_linger.is_zero();
-        let mut batch = Batch::new(order_type, policy);
-        let mut first = None;
-        let mut last_read = place.cursor;
-        let end = self.visible.seq.next();
-        let all_read = self.each_row(order_type, place.cursor, end, |row| {
-            last_read = row.seq;
-            let Some(order) = row.order.ok().filter(|_| !row.withdrawn) else {
-                return true;
-            };
-            if selections.fate(&order) != Fate::Send {
-                return true;
-            }
-            let noticed = self.noticed(order.seq);
-            let first = first.get_or_insert(First {
-                seq: order.seq,
-                noticed,
-                full: false,
-                unread: false,
-            });
-            first.full = !batch.offer(&order) || batch.is_full();
-            // Whether a whole payload waits matters to lingering alone.
-            lingers && !first.full
-        })?;
-        Ok(match first {
-            None if all_read => None,
-            None => Some(unread(last_read)),
-            Some(first) => Some(First {
-                full: first.full || !all_read,
-                ..first
-            }),
-        })
-    }
-
-    /// Picks the orders of the webhook's next payload (D1). `parked` are the first of its parked
-    /// orders after [`Place::unpark`], at most [`Queue::PARKED_MAX`] of them.
-    pub fn pick(
-        &self,
-        seal: Seal,
-        place: Place,
         parked: &[Seq],
         selections: &Selections,
         policy: &Policy,
+        scan: &mut Scan,
+    ) -> Result<Option<First>, Error> {
+        let progress = &mut scan.progress[order_type];
+        if progress.unpark.is_some() {
+            for &seq in parked {
+                if let Some(row) = self.row(order_type, seq)?
+                    && let Met::Leaves(_) = row.meet(selections)
+                {
+                    // It has waited long enough: it does not linger.
+                    let noticed = self.noticed(seq);
+                    return Ok(Some(First {
+                        seq,
+                        noticed,
+                        full: true,
+                    }));
+                }
+                progress.unpark = Some(seq);
+            }
+            if parked.len() >= Self::PARKED_MAX {
+                scan.unread = true;
+                return Ok(None);
+            }
+            progress.unpark = None;
+        }
+        let lingers = !policy.payload_linger.is_zero();
+        let mut batch = Batch::new(order_type, policy);
+        let mut first: Option<First> = None;
+        let end = self.visible.seq.next();
+        let all_read = self.each_row(order_type, progress.cursor, end, |row| {
+            let seq = row.seq;
+            match (row.meet(selections), &mut first) {
+                (Met::Leaves(order), first) => {
+                    let noticed = self.noticed(seq);
+                    let first = first.get_or_insert(First {
+                        seq,
+                        noticed,
+                        full: false,
+                    });
+                    first.full = !batch.offer(&order) || batch.is_full();
+                    // Whether a whole payload waits matters to lingering alone.
+                    return lingers && !first.full;
+                }
+                // Picking the first one will meet those behind it.
+                (Met::Parks | Met::SetAside(_) | Met::Passes, Some(_)) => return true,
+                (Met::Parks, None) => scan.parked.push((order_type, seq)),
+                (Met::SetAside(reason), None) => {
+                    scan.set_aside.push(SetAside {
+                        seq,
+                        order_type,
+                        reason,
+                    });
+                }
+                (Met::Passes, None) => {}
+            }
+            progress.cursor = seq;
+            scan.rows_passed += 1;
+            true
+        })?;
+        match &mut first {
+            Some(first) => {
+                progress.cursor = first.seq.before();
+                first.full |= !all_read;
+            }
+            None if all_read => progress.cursor = progress.cursor.max(self.visible.seq),
+            None => scan.unread = true,
+        }
+        Ok(first)
+    }
+
+    /// Picks the orders of the webhook's next payload (D1), none beyond `newest`: what came after
+    /// the decision to seal may precede it. `parked` as with [`Queue::waiting`].
+    pub fn pick(
+        &self,
+        webhook_id: WebhookId,
+        seal: Seal,
+        place: Place,
+        parked: &[Seq],
+        newest: Seq,
+        policy: &Policy,
     ) -> Result<Pick, Error> {
-        let mut batch = Batch::new(seal.order_type, policy);
+        let order_type = seal.order_type;
+        let mut batch = Batch::new(order_type, policy);
         let mut pick = Pick {
             picked: None,
-            progress: Progress {
-                cursor: place.cursor,
-                unpark: place.unpark,
-            },
+            progress: place.progress(),
             parked: Vec::new(),
             unparked: Vec::new(),
             set_aside: Vec::new(),
-            newest_noticed: self.visible.seq,
+            selections_version: None,
         };
+        let Some(selections) = self.selections.get(&webhook_id) else {
+            return Ok(pick);
+        };
+        pick.selections_version = Some(selections.version());
+        let end = newest.next();
+        let end = seal.before.map_or(end, |before| before.min(end));
         if place.unpark.is_some() {
             let mut all_read = parked.len() < Self::PARKED_MAX;
             for &seq in parked {
-                if seal.before.is_some_and(|before| seq >= before) {
-                    pick.progress.unpark = seal.before.map(Seq::before);
+                if seq >= end {
                     all_read = false;
                     break;
                 }
-                if let Some(row) = self.row(seal.order_type, seq)?
-                    && let Ok(order) = row.order
-                    && !row.withdrawn
-                    && selections.fate(&order) == Fate::Send
+                if let Some(row) = self.row(order_type, seq)?
+                    && let Met::Leaves(order) = row.meet(selections)
                 {
                     if !batch.offer(&order) {
                         all_read = false;
@@ -386,24 +485,21 @@ impl Queue {
             }
         }
         if pick.progress.unpark.is_none() {
-            let end = self.visible.seq.next();
-            let end = seal.before.map_or(end, |before| before.min(end));
-            let all_read = self.each_row(seal.order_type, place.cursor, end, |row| {
-                match row.order {
-                    _ if row.withdrawn => {}
-                    Err(Undeliverable(reason)) => pick.set_aside.push(SetAside {
-                        seq: row.seq,
-                        order_type: seal.order_type,
-                        reason,
-                    }),
-                    Ok(order) => match selections.fate(&order) {
-                        Fate::Pass => {}
-                        Fate::Park => pick.parked.push(row.seq),
-                        Fate::Send if !batch.offer(&order) => return false,
-                        Fate::Send => {}
-                    },
+            let all_read = self.each_row(order_type, place.cursor, end, |row| {
+                let seq = row.seq;
+                match row.meet(selections) {
+                    Met::Leaves(order) if !batch.offer(&order) => return false,
+                    Met::Leaves(_) | Met::Passes => {}
+                    Met::Parks => pick.parked.push(seq),
+                    Met::SetAside(reason) => {
+                        pick.set_aside.push(SetAside {
+                            seq,
+                            order_type,
+                            reason,
+                        });
+                    }
                 }
-                pick.progress.cursor = row.seq;
+                pick.progress.cursor = seq;
                 !batch.is_full()
             })?;
             if all_read {
@@ -505,9 +601,6 @@ impl Queue {
             doing: "queueing orders",
             source,
         };
-        self.conn
-            .busy_timeout(Self::PATIENCE)
-            .map_err(|error| (0, failed(error)))?;
         let transaction = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -524,17 +617,24 @@ impl Queue {
         }
         let last = Seq(transaction.last_insert_rowid());
         transaction.commit().map_err(|error| (0, failed(error)))?;
+        self.uncopied = true;
         Ok(last)
     }
 
-    /// How long `enqueue` waits for other producers.
+    /// How long a writer waits for other producers.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// Copies the WAL back into the file, as far as nobody is in the way.
-    pub fn checkpoint(&self) -> Result<(), Error> {
+    /// Copies the WAL back into the file, as far as nobody is in the way: now and then, and long
+    /// before a producer's own SQLite (perhaps an old one) would do it, at 1,000 pages.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        if !self.uncopied {
+            return Ok(());
+        }
         self.conn
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .during("copying the WAL back", &self.path)
+            .during("copying the WAL back", &self.path)?;
+        self.uncopied = false;
+        Ok(())
     }
 
     fn newest(&self) -> Result<Visible, Error> {
@@ -548,8 +648,8 @@ impl Queue {
             .during("looking for orders", &self.path)
     }
 
-    /// Makes durable what was committed to the queue so far.
-    fn sync(&mut self) -> Result<(), Error> {
+    /// Makes durable what was committed to the queue so far: at least what was just read.
+    fn sync(&mut self, newest: Visible) -> Result<(), Error> {
         let path = files::with_suffix(&self.path, "-wal");
         let wal = match self.wal.take() {
             Some(wal) => wal,
@@ -559,7 +659,9 @@ impl Queue {
                 wal
             }
         };
-        wal.sync_data().during("syncing", &path)?;
+        wal.sync_data()
+            .map(|()| self.synced = newest)
+            .during("syncing", &path)?;
         self.wal = Some(wal);
         Ok(())
     }
@@ -573,7 +675,7 @@ impl Queue {
     }
 
     /// Reads the rows of a type between two seqs (neither included), oldest first, until `take`
-    /// has enough, at most [`ROWS_MAX`]; `true` if there were no others.
+    /// has enough, at most [`ROWS_MAX`] or [`BYTES_MAX`]; `true` if there are no others.
     fn each_row(
         &self,
         order_type: OrderType,
@@ -591,14 +693,15 @@ impl Queue {
                 let mut rows = statement.query(params![
                     order_type.as_str(), after.0, before.0, self.visible.withdrawal, limit
                 ])?;
-                let mut read = 0;
+                let (mut rows_read, mut bytes_read) = (0, 0);
                 while let Some(row) = rows.next()? {
-                    read += 1;
-                    if !take(OrderRow::read(order_type, row)?) {
+                    rows_read += 1;
+                    bytes_read += row.get_ref(2)?.as_bytes().map_or(0, <[u8]>::len);
+                    if !take(OrderRow::read(order_type, row)?) || bytes_read > BYTES_MAX {
                         return Ok(false);
                     }
                 }
-                Ok(read < limit)
+                Ok(rows_read < limit)
             })
             .during("reading orders", &self.path)
     }
@@ -618,6 +721,18 @@ impl Queue {
             })
             .during("reading an order", &self.path)
     }
+}
+
+/// What becomes of a row that a lane meets.
+enum Met {
+    /// It leaves.
+    Leaves(Order),
+    /// It is parked (D25).
+    Parks,
+    /// It can't be delivered; why.
+    SetAside(String),
+    /// It is withdrawn, or not this webhook's.
+    Passes,
 }
 
 /// A row of the queue, parsed if it can be.
@@ -640,6 +755,18 @@ impl OrderRow {
             withdrawn: row.get(3)?,
             order,
         })
+    }
+
+    fn meet(self, selections: &Selections) -> Met {
+        match self.order {
+            _ if self.withdrawn => Met::Passes,
+            Err(Undeliverable(reason)) => Met::SetAside(reason),
+            Ok(order) => match selections.fate(&order) {
+                Fate::Send => Met::Leaves(order),
+                Fate::Park => Met::Parks,
+                Fate::Pass => Met::Passes,
+            },
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn a_later_webhook_must_say_where_it_begins() {
     assert_snapshot!(site.told(&["check"]), @r#"
     ./config.toml is valid
     erp: nothing waits
-    late: held: webhook late is new beside others, and must say where it begins: start = "oldest" sends it all orders in the queue (newest: 3), start = "now" those queued from now on, and renamed_from = "NAME" goes on where a removed webhook stood; at stake: 3 purchase_order wait
+    late: held: webhook late is new beside others, and must say where it begins: start = "oldest" sends it all orders in the queue (newest: 3), start = "now" those queued from now on, and renamed_from = "NAME" goes on where a removed webhook stood; at stake: 3 purchase_order to be sent
     plant: nothing waits
     [exit 0]
     "#);

@@ -73,14 +73,14 @@ fn a_second_daemon_is_refused() {
         .told(&["run"])
         .replace(&daemon.pid().to_string(), "PID");
     assert_snapshot!(told, @"
-    orderfeed: ./l/ledger.db is held by process PID; only one daemon may use a ledger, stop that one first
+    orderfeed: ./l/ledger.db is held by process PID; only one process may use a ledger at a time
     [exit 5]
     ");
     let told = site
         .told(&["resume", "erp"])
         .replace(&daemon.pid().to_string(), "PID");
     assert_snapshot!(told, @"
-    orderfeed: ./l/ledger.db is held by process PID; only one daemon may use a ledger, stop that one first
+    orderfeed: ./l/ledger.db is held by process PID; only one process may use a ledger at a time
     [exit 5]
     ");
     let told = site
@@ -89,7 +89,7 @@ fn a_second_daemon_is_refused() {
     assert_snapshot!(told, @"
     ./config.toml is valid
     it has no [webhook.NAME]: orders will queue up, and nothing is sent
-    what waits is not shown: ./l/ledger.db is held by process PID; only one daemon may use a ledger, stop that one first
+    what waits is not shown: ./l/ledger.db is held by process PID; only one process may use a ledger at a time
     [exit 0]
     ");
 }

@@ -6,7 +6,7 @@ use rusqlite::{TransactionBehavior, params};
 
 use super::{Ledger, WebhookId, write_lane};
 use crate::clock::WallTime;
-use crate::feed::lane::{Lane, Place};
+use crate::feed::lane::Lane;
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::PayloadState;
 use crate::store::queue::Queue;
@@ -112,7 +112,7 @@ impl Ledger {
     ) -> Result<Adoption, Error> {
         let identity = queue.identity()?;
         let same_queue = identity.queue_id == self.queue_id;
-        let cursor = match adopt {
+        let adopted_from = match adopt {
             Adopt::ResendFrom(seq) => seq.before(),
             Adopt::AllNew => Seq::START,
         };
@@ -120,20 +120,37 @@ impl Ledger {
         let mut adoption = Adoption::default();
         let mut lanes = Vec::new();
         for (webhook_id, name) in self.webhooks()? {
-            let lane = self.lane(webhook_id)?;
+            let mut lane = self.lane(webhook_id)?;
+            for order_type in OrderType::ALL {
+                let place = &mut lane.places[order_type];
+                // In the same queue, what a webhook is yet to be sent is not skipped.
+                let reached = if same_queue {
+                    place.cursor
+                } else {
+                    adopted_from
+                };
+                place.cursor = reached.min(adopted_from);
+                place.unpark = None;
+            }
             let pending = match &lane.head {
                 None => None,
+                Some(_) if !same_queue => Some((
+                    PayloadState::Failed,
+                    "its orders were in the queue that was replaced".to_owned(),
+                )),
                 Some(head) => match queue.body(&head.payload)? {
                     Err(gone) => Some((PayloadState::Failed, gone)),
-                    Ok(_) if !same_queue => Some((
-                        PayloadState::Failed,
-                        "its orders were in the queue that was replaced".to_owned(),
-                    )),
-                    Ok(_) if head.payload.members.last() > cursor => Some((
-                        PayloadState::Discarded,
-                        "adopt-queue sends its orders again in new payloads".to_owned(),
-                    )),
-                    Ok(_) => None,
+                    Ok(_) => {
+                        let place = &mut lane.places[head.payload.order_type];
+                        if head.payload.members.last() > place.cursor {
+                            // Some of its orders are sent again; so that none is missing, all are.
+                            place.cursor = place.cursor.min(head.payload.members.first().before());
+                            let reason = "adopt-queue sends its orders again in new payloads";
+                            Some((PayloadState::Discarded, reason.to_owned()))
+                        } else {
+                            None
+                        }
+                    }
                 },
             };
             lanes.push((webhook_id, name, lane, pending));
@@ -143,19 +160,10 @@ impl Ledger {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .during("adopting the queue", &self.path)?;
-        for (webhook_id, name, lane, pending) in lanes {
-            let mut adopted = lane.clone();
-            for order_type in OrderType::ALL {
-                let place = lane.places[order_type];
-                adopted.places[order_type] = Place {
-                    cursor,
-                    unpark: None,
-                    ..place
-                };
-            }
+        for (webhook_id, name, mut lane, pending) in lanes {
             let mut said = None;
             if let Some((state, reason)) = pending
-                && let Some(head) = adopted.head.take()
+                && let Some(head) = lane.head.take()
             {
                 transaction
                     .execute(
@@ -169,22 +177,15 @@ impl Ledger {
                     state.as_str()
                 ));
             }
-            forget_what_is_new(
-                &transaction,
-                webhook_id,
-                &adopted,
-                cursor,
-                newest,
-                same_queue,
-            )
-            .during("adopting the queue", &self.path)
-            .map(|parked| adoption.parked_forgotten += parked)?;
+            let parked = forget_what_is_new(&transaction, webhook_id, &lane, newest, same_queue)
+                .during("adopting the queue", &self.path)?;
+            adoption.parked_forgotten += parked;
             adoption.webhooks.push((name, said));
         }
         transaction
             .execute(
                 "UPDATE ledger SET queue_id = ?1, queue_generation = queue_generation + ?2, first_cursor = ?3 WHERE id = 1",
-                params![identity.queue_id, i64::from(!same_queue), cursor.0],
+                params![identity.queue_id, i64::from(!same_queue), adopted_from.0],
             )
             .during("adopting the queue", &self.path)?;
         transaction
@@ -223,15 +224,17 @@ fn forget_what_is_new(
     conn: &rusqlite::Connection,
     webhook_id: WebhookId,
     lane: &Lane,
-    cursor: Seq,
     newest: Seq,
     same_queue: bool,
 ) -> rusqlite::Result<u64> {
-    let kept_up_to = if same_queue { cursor } else { Seq::START };
-    let parked = conn.execute(
-        "DELETE FROM parked WHERE webhook_id = ?1 AND seq > ?2",
-        params![webhook_id.0, kept_up_to.0],
-    )?;
+    let mut forgotten = 0;
+    for (order_type, place) in lane.places.iter() {
+        let kept_up_to = if same_queue { place.cursor } else { Seq::START };
+        forgotten += conn.execute(
+            "DELETE FROM parked WHERE webhook_id = ?1 AND order_type = ?2 AND seq > ?3",
+            params![webhook_id.0, order_type.as_str(), kept_up_to.0],
+        )?;
+    }
     // The last selection holds for all orders to come; in another file, where seqs of the old one
     // mean nothing, for all orders.
     let from = if same_queue {
@@ -250,8 +253,8 @@ fn forget_what_is_new(
     )?;
     write_lane(conn, webhook_id, lane)?;
     conn.execute(
-        "UPDATE webhooks SET newest_noticed = 0, last_payload_id = NULL WHERE webhook_id = ?1",
-        [webhook_id.0],
+        "UPDATE webhooks SET newest_noticed = ?2, last_payload_id = NULL WHERE webhook_id = ?1",
+        params![webhook_id.0, newest.0],
     )?;
-    Ok(u64::try_from(parked).unwrap_or(0))
+    Ok(u64::try_from(forgotten).unwrap_or(0))
 }
