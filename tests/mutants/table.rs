@@ -1,0 +1,207 @@
+//! The mutants: each breaks one rule with a small change.
+
+/// A small change that breaks a rule.
+pub(crate) struct Mutant {
+    pub(crate) name: &'static str,
+    /// The rule that it breaks.
+    pub(crate) rule: &'static str,
+    pub(crate) file: &'static str,
+    /// Stands just once in the file.
+    pub(crate) find: &'static str,
+    pub(crate) replace: &'static str,
+}
+
+/// All of them, in the order of the rules.
+pub(crate) const MUTANTS: [Mutant; 23] = [
+    Mutant {
+        name: "a payload larger than payload_max_bytes",
+        rule: "D1",
+        file: "src/feed/payload.rs",
+        find: "|| self.body.len_with(&order.body) > self.bytes_max",
+        replace: "|| self.body.len_with(&order.body) == 0",
+    },
+    Mutant {
+        name: "purchase orders last",
+        rule: "D2",
+        file: "src/feed/lane.rs",
+        find: "(u64::from(order_type != OrderType::PurchaseOrder), first.seq)",
+        replace: "(u64::from(order_type == OrderType::PurchaseOrder), first.seq)",
+    },
+    Mutant {
+        name: "turns forgotten",
+        rule: "D2",
+        file: "src/feed/lane.rs",
+        find: "lane.places[order_type].sealed_last = lane.seals;",
+        replace: "lane.places[order_type].sealed_last = 1;",
+    },
+    Mutant {
+        name: "sealed ahead of the interval",
+        rule: "D2, D4",
+        file: "src/feed/lane.rs",
+        find: "Choice::Ready(_) if paced_until > now =>",
+        replace: "Choice::Ready(_) if false =>",
+    },
+    Mutant {
+        name: "the interval forgotten at a restart",
+        rule: "D4",
+        file: "src/daemon/lane.rs",
+        find: "        let lane = shell.load().await?;\n",
+        replace: "        let mut lane = shell.load().await?;\n        lane.last_ended = None;\n",
+    },
+    Mutant {
+        name: "linger forgotten",
+        rule: "D5",
+        file: "src/feed/lane.rs",
+        find: "(!first.full && until > now).then_some(until)",
+        replace: "(first.full && until > now).then_some(until)",
+    },
+    Mutant {
+        name: "another id at a retry",
+        rule: "D9",
+        file: "src/daemon/lane.rs",
+        find: "            payload_id: payload.id,\n            event:",
+        replace: "            payload_id: if head.attempts > 1 { PayloadId::new(shell.now(), shell.dice()) } else { payload.id },\n            event:",
+    },
+    Mutant {
+        name: "Retry-After not honoured",
+        rule: "D9",
+        file: "src/feed/outcome.rs",
+        find: ".max(outcome.retry_after().min(RETRY_AFTER_MAX))",
+        replace: ".max(outcome.retry_after().min(Duration::ZERO))",
+    },
+    Mutant {
+        name: "a retry overtaken by a newer payload",
+        rule: "D10",
+        file: "src/feed/lane.rs",
+        find: "                    head.counted = head.counted.saturating_add(u32::from(*counted));\n                }\n",
+        replace: "                    head.counted = head.counted.saturating_add(u32::from(*counted));\n                }\n                lane.head = None;\n",
+    },
+    Mutant {
+        name: "attempts counted while down",
+        rule: "D12",
+        file: "src/feed/outcome.rs",
+        find: "    if endpoint && let Standing::Down(down) = &lane.standing {",
+        replace: "    if endpoint && let Standing::Down(down) = &lane.standing && down.reason.is_empty() {",
+    },
+    Mutant {
+        name: "deactivated, and goes on",
+        rule: "D13",
+        file: "src/feed/lane.rs",
+        find: "        Standing::Deactivated(_) => return stands_still(WebhookState::Deactivated),\n",
+        replace: "        Standing::Deactivated(_) => {}\n",
+    },
+    Mutant {
+        name: "the queue not synced",
+        rule: "D18",
+        file: "src/store/queue.rs",
+        find: "        self.sync(newest)?;\n",
+        replace: "",
+    },
+    Mutant {
+        name: "the cursor not moved",
+        rule: "D18",
+        file: "src/feed/lane.rs",
+        find: "        place.cursor = progress.cursor;\n",
+        replace: "",
+    },
+    Mutant {
+        name: "delivered before it was sent",
+        rule: "D18",
+        file: "src/daemon/lane.rs",
+        find: "        let report = shell.post(settings, request).await;\n",
+        replace: "        let early = Report {
+            outcome: Outcome::Answered { status: 200, retry_after: None },
+            error: None,
+            answer: None,
+            started_at: shell.wall(),
+            duration: std::time::Duration::ZERO,
+        };
+        self.lane = self.lane.settled(&Verdict::Delivered, shell.now());
+        let change = Change::Settled {
+            payload_id: payload.id,
+            state: PayloadState::Delivered,
+            reason: None,
+            attempt: attempt_of(head.attempts, early, &Verdict::Delivered),
+        };
+        self.draft(shell).changes.push(change);
+        self.flush(shell).await?;
+        let report = shell.post(settings, request).await;
+        if report.outcome.status() != Some(0) {
+            return Ok(());
+        }
+",
+    },
+    Mutant {
+        name: "sent before the ledger knows",
+        rule: "D19",
+        file: "src/daemon/lane.rs",
+        find: "                    .push(Change::Begun(payload_id, attempts));\n                self.flush(shell).await?;\n",
+        replace: "                    .push(Change::Begun(payload_id, attempts));\n",
+    },
+    Mutant {
+        name: "interrupted taken for delivered",
+        rule: "D19",
+        file: "src/daemon/lane.rs",
+        find: "            state: PayloadState::Pending,
+            reason: Some(reason),
+            attempt,
+        };
+        self.lane = self.lane.interrupted(shell.now());
+",
+        replace: "            state: PayloadState::Delivered,
+            reason: Some(reason),
+            attempt,
+        };
+        self.lane = self.lane.settled(&Verdict::Delivered, shell.now());
+",
+    },
+    Mutant {
+        name: "interruptions counted as attempts",
+        rule: "D19",
+        file: "src/feed/lane.rs",
+        find: "            head.interruptions = head.interruptions.saturating_add(1);\n",
+        replace: "            head.interruptions = head.interruptions.saturating_add(1);\n            head.counted = head.counted.saturating_add(1);\n",
+    },
+    Mutant {
+        name: "interrupted for ever",
+        rule: "D19",
+        file: "src/feed/lane.rs",
+        find: "pub const INTERRUPTIONS_MAX: u32 = 3;",
+        replace: "pub const INTERRUPTIONS_MAX: u32 = 300;",
+    },
+    Mutant {
+        name: "inactive, and sends",
+        rule: "D24",
+        file: "src/feed/lane.rs",
+        find: "    if !policy.active {\n",
+        replace: "    if !policy.active && lane.seals > 1_000_000 {\n",
+    },
+    Mutant {
+        name: "the selection of its time ignored",
+        rule: "D25",
+        file: "src/feed/selection.rs",
+        find: ".find(|(from, _)| *from <= order.seq);",
+        replace: ".next();",
+    },
+    Mutant {
+        name: "parked orders forgotten",
+        rule: "D25",
+        file: "src/daemon/lane.rs",
+        find: "draft.parked.extend(scan.parked);",
+        replace: "drop(scan.parked);",
+    },
+    Mutant {
+        name: "decided by one selection, picked by another",
+        rule: "D2, D25",
+        file: "src/daemon/lane.rs",
+        find: "        if pick.selections_version != Some(self.lane.selections_version) {\n",
+        replace: "        if pick.selections_version.is_none() {\n",
+    },
+    Mutant {
+        name: "orders noticed while webhooks are registered",
+        rule: "D25",
+        file: "src/store/queue.rs",
+        find: "        if self.held {\n            return Ok(false);\n        }\n",
+        replace: "",
+    },
+];

@@ -1,0 +1,1056 @@
+//! The oracle: what must hold, worked out from the contract alone.
+//!
+//! It knows every order that was committed, what was noticed of it and when, what every
+//! configuration said, and every request and answer. From these it works out what each webhook
+//! may do, and fails the run where the lane does otherwise. It keeps no cursors and shares no
+//! code with what it judges: an order waits, for it, if it belongs to the webhook, is selected,
+//! and is in no payload.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use orderfeed::clock::WallTime;
+use orderfeed::feed::lane::{Seal, Wait};
+use orderfeed::feed::order::{OrderType, Seq};
+use orderfeed::feed::outcome::Outcome;
+use orderfeed::feed::payload::{Payload, PayloadId, PayloadState};
+use orderfeed::feed::policy::{Policy, RetryAttempts, Sequence};
+use orderfeed::feed::timestamp::Timestamp;
+use orderfeed::feed::webhook::WebhookName;
+use orderfeed::sender::Request;
+use orderfeed::store::ledger::configure::{Registered, Start};
+use orderfeed::store::ledger::{Attempt, AttemptOutcome, Change, Commit, WebhookId};
+use orderfeed::store::queue::Pick;
+
+use crate::administrator::{Hook, Select, rules};
+use crate::clock::Clocks;
+use crate::producer::{Extent, Producers, SimOrder};
+
+/// How often what happened: a simulation in which nothing goes wrong proves nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stats {
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+}
+
+impl Stats {
+    pub(crate) fn count(&mut self, what: &'static str) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&mut self, what: &'static str, times: u64) {
+        *self.counts.entry(what).or_default() += times;
+    }
+}
+
+/// D19: so many interruptions in a row hold the webhook.
+const INTERRUPTIONS_MAX: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) stats: Stats,
+    hooks: BTreeMap<WebhookId, Model>,
+    by_name: BTreeMap<String, WebhookId>,
+    /// Those that the configuration has.
+    present: Vec<WebhookId>,
+    pub(crate) payloads: BTreeMap<PayloadId, Sent>,
+    noticed: Extent,
+    /// When each order was noticed by the daemon that runs, by its place in the queue.
+    noticed_at: Vec<Timestamp>,
+    clock: LedgerClock,
+}
+
+/// What the oracle saw of the ledger's clock when the ledger was last opened.
+#[derive(Debug, Default)]
+struct LedgerClock {
+    boot_id: String,
+    /// How far it was ahead of true time.
+    ahead_ms: i64,
+    wall: Option<(WallTime, i64)>,
+}
+
+/// A payload that was sealed.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) webhook_id: WebhookId,
+    pub(crate) state: PayloadState,
+    pub(crate) numbers: Vec<i64>,
+    pub(crate) posts: u32,
+}
+
+/// What the oracle knows of a webhook.
+#[derive(Debug, Default)]
+struct Model {
+    /// Orders after this one may be its own (D27).
+    start_after: i64,
+    /// From which seq on which selection was in force (D25).
+    epochs: Vec<(i64, Select)>,
+    /// Each of its orders that is in a payload.
+    carried: BTreeMap<i64, PayloadId>,
+    parked: Vec<i64>,
+    /// Where it stands, if what is unrecorded is recorded.
+    course: Course,
+    unrecorded: Option<Unrecorded>,
+    /// When its last request ended, in true time.
+    ended_ms: Option<i64>,
+    /// So much the ledger's clock jumped ahead since then: over a reboot, only the wall clock
+    /// tells how long it took.
+    forgiven_ms: i64,
+    /// Payloads sealed; and of each type, which of them was the last (D2, `rotate`).
+    seals: u64,
+    turns: [u64; 3],
+    /// What was noticed when it last looked for what waits.
+    seen: Extent,
+    /// What it must seal next, as it was decided.
+    due_members: Option<(OrderType, Vec<i64>)>,
+}
+
+/// Where a webhook stands.
+#[derive(Debug, Clone, Default)]
+struct Course {
+    head: Option<HeadModel>,
+    health: Health,
+    failing_since: Option<Timestamp>,
+    /// When its last request ended, on the ledger's clock.
+    ended: Option<Timestamp>,
+}
+
+/// What came of an attempt, and must be recorded next; a crash before that forgets it.
+#[derive(Debug)]
+struct Unrecorded {
+    payload_id: PayloadId,
+    number: u32,
+    outcome: AttemptOutcome,
+    state: PayloadState,
+    before: Course,
+}
+
+#[derive(Debug, Clone)]
+struct HeadModel {
+    id: PayloadId,
+    event: String,
+    body: String,
+    requests: u32,
+    counted: u32,
+    interruptions: u32,
+    wait: Duration,
+    /// Whether the ledger says that an attempt was begun.
+    in_flight: bool,
+    attempt: AttemptModel,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum AttemptModel {
+    NotMade,
+    UnderWay,
+    Ended,
+    CutOff,
+}
+
+/// What the contract makes of an answer.
+#[derive(Debug, Clone, PartialEq)]
+struct Judged {
+    state: PayloadState,
+    outcome: AttemptOutcome,
+    counted: bool,
+    wait: Duration,
+    health: Health,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Health {
+    #[default]
+    Up,
+    Down,
+    /// Held by `hold_on`: it is tried.
+    Held,
+    /// Held by three interruptions: it is not.
+    Interrupted,
+    Deactivated,
+}
+
+impl Health {
+    const fn sends(self) -> bool {
+        matches!(self, Self::Up | Self::Down | Self::Held)
+    }
+}
+
+impl Model {
+    /// D25 to D27: whether the order is the webhook's, by what was in force when it was queued.
+    fn owns(&self, seq: i64, order: &SimOrder) -> bool {
+        let in_force = self.epochs.iter().rev().find(|(from, _)| *from <= seq);
+        seq > self.start_after
+            && !order.broken
+            && in_force.is_some_and(|(_, select)| select.selects(order))
+    }
+
+    /// The seqs of what waits: the webhook's own, selected now, in no payload, not taken back.
+    fn waiting(&self, select: &Select, noticed: Extent, producers: &Producers) -> Vec<i64> {
+        let orders = &producers.orders()[..noticed.orders];
+        (1..)
+            .zip(orders)
+            .filter(|(seq, order)| {
+                self.owns(*seq, order)
+                    && select.selects(order)
+                    && !self.carried.contains_key(&order.number)
+                    && !producers.is_withdrawn(*seq, noticed)
+            })
+            .map(|(seq, _)| seq)
+            .collect()
+    }
+}
+
+fn order_of(producers: &Producers, seq: i64) -> &SimOrder {
+    producers.order(Seq(seq)).expect("an order of the queue")
+}
+
+/// The contract's section 4, written down anew.
+fn body_of(orders: &[&SimOrder]) -> (String, String) {
+    let first = orders[0];
+    let event = format!("{}.{}", first.order_type, first.action);
+    let data_type = match first.action {
+        "submit" => first.order_type.to_string(),
+        _ => event.clone(),
+    };
+    let bodies: Vec<&str> = orders.iter().map(|order| order.body.as_str()).collect();
+    let body = format!(
+        "{{\"DataType\":\"{data_type}\",\"Data\":[{}]}}",
+        bodies.join(",")
+    );
+    (event, body)
+}
+
+/// D1: as many of these as fit into one payload: of the first one's type and action, until one
+/// does not fit.
+fn fill(waiting: &[i64], policy: &Policy, producers: &Producers) -> Vec<i64> {
+    let mut taken: Vec<i64> = Vec::new();
+    let mut orders: Vec<&SimOrder> = Vec::new();
+    for &seq in waiting {
+        let order = order_of(producers, seq);
+        orders.push(order);
+        let fits = orders.len() == 1
+            || (orders.len() <= policy.payload_max_items
+                && order.action == orders[0].action
+                && body_of(&orders).1.len() <= policy.payload_max_bytes);
+        if !fits {
+            break;
+        }
+        taken.push(seq);
+    }
+    taken
+}
+
+impl Oracle {
+    fn model(&mut self, webhook_id: WebhookId) -> &mut Model {
+        self.hooks
+            .get_mut(&webhook_id)
+            .expect("a registered webhook")
+    }
+
+    // The daemon's life.
+
+    /// The ledger was opened, and its clock set: it is exact within a boot; over a reboot it goes
+    /// by the wall clock, and never back (D4).
+    pub(crate) fn opened(&mut self, now: Timestamp, clocks: &Clocks) {
+        let reading = clocks.reading();
+        let ahead_ms = now.ms() - clocks.true_ms();
+        if let Some((wall, true_ms)) = self.clock.wall {
+            let gained_ms = ahead_ms - self.clock.ahead_ms;
+            if reading.boot_id == self.clock.boot_id {
+                assert_eq!(
+                    gained_ms, 0,
+                    "D4: the ledger's clock is steady within a boot"
+                );
+            } else if gained_ms > 0 {
+                let wrong_ms = (reading.wall.0 - wall.0) - (clocks.true_ms() - true_ms);
+                assert!(
+                    gained_ms <= wrong_ms.max(0),
+                    "D4: the ledger's clock gained {gained_ms} ms over a reboot, and the wall clock {wrong_ms} ms"
+                );
+                self.stats.count("clock jumped ahead over a reboot");
+                for model in self.hooks.values_mut() {
+                    model.forgiven_ms += gained_ms;
+                }
+            }
+        }
+        self.clock = LedgerClock {
+            boot_id: reading.boot_id,
+            ahead_ms,
+            wall: Some((reading.wall, clocks.true_ms())),
+        };
+        self.noticed = Extent::default();
+        self.noticed_at.clear();
+    }
+
+    /// The daemon looked, and this is what the queue held.
+    pub(crate) fn noticed(&mut self, extent: Extent, now: Timestamp) {
+        self.noticed = extent;
+        self.noticed_at.resize(extent.orders, now);
+    }
+
+    pub(crate) const fn has_noticed(&self) -> Extent {
+        self.noticed
+    }
+
+    /// The webhook's lane was loaded: an attempt that a crash cut off is interrupted, its outcome
+    /// unknown, and not counted; the third in a row holds the webhook (D19).
+    pub(crate) fn begins(&mut self, webhook_id: WebhookId, now: Timestamp) {
+        let model = self.model(webhook_id);
+        let before = model.course.clone();
+        let Some(head) = model.course.head.as_mut().filter(|head| head.in_flight) else {
+            return;
+        };
+        head.in_flight = false;
+        head.attempt = AttemptModel::Ended;
+        head.interruptions += 1;
+        head.wait = Duration::ZERO;
+        model.unrecorded = Some(Unrecorded {
+            payload_id: head.id,
+            number: head.requests,
+            outcome: AttemptOutcome::Interrupted,
+            state: PayloadState::Pending,
+            before,
+        });
+        if head.interruptions >= INTERRUPTIONS_MAX {
+            model.course.health = Health::Interrupted;
+        }
+        // It was over by now; when, nobody knows.
+        model.course.ended = Some(now);
+    }
+
+    /// The daemon was cut off by a crash.
+    pub(crate) fn cut_off(&mut self, true_ms: i64) {
+        for model in self.hooks.values_mut() {
+            if let Some(unrecorded) = model.unrecorded.take() {
+                self.stats.count("cut off before the outcome was recorded");
+                model.course = unrecorded.before;
+            }
+            if let Some(head) = &mut model.course.head
+                && head.in_flight
+            {
+                if head.attempt == AttemptModel::UnderWay {
+                    model.ended_ms = Some(true_ms);
+                    model.forgiven_ms = 0;
+                    self.stats.count("cut off in flight");
+                }
+                head.attempt = AttemptModel::CutOff;
+            }
+        }
+    }
+
+    /// The daemon ended by itself: nothing is left in flight, nothing unrecorded.
+    pub(crate) fn stopped(&self, lanes: impl Iterator<Item = WebhookId>) {
+        for webhook_id in lanes {
+            let model = &self.hooks[&webhook_id];
+            let in_flight = model
+                .course
+                .head
+                .as_ref()
+                .is_some_and(|head| head.in_flight);
+            assert!(
+                !in_flight && model.unrecorded.is_none(),
+                "a stop left a request of {webhook_id:?} unsettled"
+            );
+        }
+    }
+
+    /// D18: what a power cut took was built on by nobody.
+    pub(crate) fn lost(&mut self, lost: &[SimOrder]) {
+        if !lost.is_empty() {
+            self.stats.count("power cut lost orders");
+        }
+        for order in lost {
+            for model in self.hooks.values() {
+                assert!(
+                    !model.carried.contains_key(&order.number),
+                    "D18: order {} is in a payload, and was not safe from a power cut",
+                    order.number
+                );
+            }
+        }
+    }
+
+    pub(crate) fn resumed(&mut self, webhook_id: WebhookId) {
+        self.stats.count("resumed");
+        let model = self.model(webhook_id);
+        model.course.health = Health::Up;
+        model.course.failing_since = None;
+        if let Some(head) = &mut model.course.head {
+            head.interruptions = 0;
+            head.wait = Duration::ZERO;
+        }
+    }
+
+    // The configuration.
+
+    /// D25, D27: who is new, and from which order on a selection is in force.
+    pub(crate) fn configured(
+        &mut self,
+        hooks: &[Hook],
+        newest: Seq,
+        registered: &BTreeMap<WebhookName, Registered>,
+    ) {
+        let is_new = self.hooks.is_empty();
+        self.present.clear();
+        for hook in hooks {
+            let name: WebhookName = hook.name.parse().expect("a name");
+            let known = self.by_name.get(&hook.name).copied().or_else(|| {
+                let former = hook.renamed_from.as_ref()?;
+                self.by_name.remove(former)
+            });
+            let start = match hook.renamed_from {
+                Some(_) => None,
+                None => hook.start.or_else(|| is_new.then_some(Start::Oldest)),
+            };
+            let webhook_id = match (&registered[&name], known, start) {
+                (Registered::Known(found, ..), Some(webhook_id), _) => {
+                    assert_eq!(*found, webhook_id, "D27: {name} goes on where it stood");
+                    webhook_id
+                }
+                (Registered::Known(found, ..), None, Some(start)) => {
+                    assert!(!self.hooks.contains_key(found), "D27: {name} is new");
+                    let start_after = match start {
+                        Start::Oldest => 0,
+                        Start::Now => newest.0,
+                    };
+                    let model = Model {
+                        start_after,
+                        epochs: vec![(start_after + 1, hook.select.clone())],
+                        ..Model::default()
+                    };
+                    self.hooks.insert(*found, model);
+                    *found
+                }
+                (Registered::NoStart { .. }, None, None) => {
+                    self.stats.count("held for want of a start");
+                    continue;
+                }
+                (found, ..) => panic!("D27: {name} must not be {found:?}"),
+            };
+            self.by_name.insert(hook.name.clone(), webhook_id);
+            self.present.push(webhook_id);
+            let epochs = &mut self.model(webhook_id).epochs;
+            if epochs
+                .last()
+                .is_none_or(|(_, select)| *select != hook.select)
+            {
+                epochs.push((newest.0 + 1, hook.select.clone()));
+            }
+        }
+    }
+
+    // Choosing.
+
+    /// The lane looked for what waits.
+    pub(crate) fn looked_for(&mut self, webhook_id: WebhookId) {
+        let noticed = self.noticed;
+        self.model(webhook_id).seen = noticed;
+    }
+
+    /// D2, D5: of what was seen, the type that goes next; or when something may.
+    fn next_type(
+        &self,
+        model: &Model,
+        hook: &Hook,
+        now: Timestamp,
+        producers: &Producers,
+    ) -> Result<OrderType, Option<Timestamp>> {
+        let policy = &hook.policy;
+        let waiting = model.waiting(&hook.select, model.seen, producers);
+        let type_of = |seq: i64| order_of(producers, seq).order_type;
+        // Each type's waiting orders; with fifo only those before a change of type.
+        let runs: Vec<Vec<i64>> = match policy.sequence {
+            Sequence::Fifo => {
+                let same = |seq: &&i64| type_of(**seq) == type_of(waiting[0]);
+                let run: Vec<i64> = waiting.iter().take_while(same).copied().collect();
+                vec![run]
+            }
+            Sequence::PoFirst | Sequence::Rotate => OrderType::ALL
+                .iter()
+                .map(|&order_type| {
+                    let is_it = |seq: &&i64| type_of(**seq) == order_type;
+                    waiting.iter().filter(is_it).copied().collect()
+                })
+                .collect(),
+        };
+        let mut ready = Vec::new();
+        let mut earliest: Option<Timestamp> = None;
+        for run in runs.iter().filter(|run| !run.is_empty()) {
+            let filled = fill(run, policy, producers);
+            let full = filled.len() >= policy.payload_max_items
+                || filled.len() < run.len()
+                || (policy.sequence == Sequence::Fifo && run.len() < waiting.len());
+            // What returns from being parked has waited long enough.
+            let returns = model.parked.contains(&run[0]);
+            let index = usize::try_from(run[0] - 1).expect("an index");
+            let until = self.noticed_at[index] + policy.payload_linger;
+            if full || returns || until <= now {
+                ready.push(run);
+            } else {
+                earliest = Some(earliest.map_or(until, |earliest| earliest.min(until)));
+            }
+        }
+        let oldest_first = |run: &&&Vec<i64>| run[0];
+        let next = match policy.sequence {
+            Sequence::PoFirst => ready
+                .iter()
+                .find(|run| type_of(run[0]) == OrderType::PurchaseOrder)
+                .or_else(|| ready.iter().min_by_key(oldest_first)),
+            Sequence::Rotate => ready
+                .iter()
+                .min_by_key(|run| (model.turns[type_of(run[0]) as usize], run[0])),
+            Sequence::Fifo => ready.first(),
+        };
+        next.map(|run| type_of(run[0])).ok_or(earliest)
+    }
+
+    /// The lane picked its next payload: the type that goes next, and as many of its orders as
+    /// fit (D1, D2, D5, D10).
+    pub(crate) fn picks(
+        &mut self,
+        webhook_id: WebhookId,
+        hook: &Hook,
+        (seal, pick): (Seal, &Pick),
+        decided_at: Timestamp,
+        producers: &Producers,
+    ) {
+        let model = &self.hooks[&webhook_id];
+        assert!(
+            model.course.head.is_none(),
+            "D10: nothing overtakes a pending payload"
+        );
+        // What was noticed since it looked waits for the next look; what was withdrawn since, not.
+        let noticed = Extent {
+            withdrawals: self.noticed.withdrawals,
+            ..model.seen
+        };
+        let waiting = model.waiting(&hook.select, noticed, producers);
+        let is_it = |seq: &&i64| order_of(producers, **seq).order_type == seal.order_type;
+        let mut of_type: Vec<i64> = waiting.iter().filter(is_it).copied().collect();
+        if hook.policy.sequence == Sequence::Fifo {
+            of_type = waiting.iter().take_while(is_it).copied().collect();
+        }
+        let found: Vec<i64> = match &pick.picked {
+            Some(picked) => picked.members.seqs().iter().map(|seq| seq.0).collect(),
+            None => Vec::new(),
+        };
+        if found.is_empty() {
+            let members = fill(&of_type, &hook.policy, producers);
+            assert!(
+                members.is_empty(),
+                "D25: {members:?} wait and were not found"
+            );
+            return;
+        }
+        // Composed only when its request may start at once (D2, D4, D24).
+        assert!(hook.policy.active, "D24: inactive, and seals");
+        assert!(
+            model.course.health.sends(),
+            "D13, D19: {:?}, and seals",
+            model.course.health
+        );
+        if let Some(ended) = model.course.ended {
+            assert!(
+                ended + hook.policy.payload_interval <= decided_at,
+                "D2: sealed ahead of its interval"
+            );
+        }
+        let due = self.next_type(model, hook, decided_at, producers);
+        assert_eq!(
+            due,
+            Ok(seal.order_type),
+            "D2, D5 ({:?}): waiting {waiting:?}",
+            hook.policy.sequence
+        );
+        let members = fill(&of_type, &hook.policy, producers);
+        assert_eq!(
+            found, members,
+            "D1, D2: as many as fit, in their order, of {waiting:?}"
+        );
+        if hook.policy.sequence == Sequence::Rotate {
+            self.stats.count("turns of rotate");
+        }
+        if hook.policy.sequence == Sequence::PoFirst
+            && seal.order_type == OrderType::PurchaseOrder
+            && waiting[0] < members[0]
+        {
+            self.stats.count("purchase orders went first");
+        }
+        self.model(webhook_id).due_members = Some((seal.order_type, members));
+    }
+
+    /// The lane waits: never needlessly, never past the moment at which something may go (D5).
+    pub(crate) fn waits(
+        &mut self,
+        webhook_id: WebhookId,
+        hook: Option<&Hook>,
+        wait: Wait,
+        decided_at: Timestamp,
+        producers: &Producers,
+    ) {
+        let model = &self.hooks[&webhook_id];
+        assert!(
+            model.unrecorded.is_none(),
+            "D19: waits, and has not recorded what came of an attempt"
+        );
+        let Some(hook) = hook else { return };
+        if let Some(until) = wait.until {
+            assert!(until > decided_at, "a wait lies after now");
+        }
+        if !hook.policy.active || !model.course.health.sends() {
+            assert_eq!(wait.until, None, "D13, D24: waits for somebody");
+            return;
+        }
+        let after_end =
+            |wait: Duration| model.course.ended.map_or(decided_at, |ended| ended + wait);
+        let paced = after_end(hook.policy.payload_interval);
+        let earliest = match &model.course.head {
+            Some(head) => Some(paced.max(after_end(head.wait))),
+            None => match self.next_type(model, hook, decided_at, producers) {
+                Ok(_) => Some(paced),
+                Err(linger) => linger.map(|until| until.max(paced)),
+            },
+        };
+        if let Some(earliest) = earliest {
+            let what = format!("something may go at {earliest:?}; it is {decided_at:?}");
+            assert!(earliest > decided_at, "D5: waits needlessly: {what}");
+            assert!(
+                wait.until.is_some_and(|until| until <= earliest),
+                "D5: waits too long, until {:?}: {what}",
+                wait.until
+            );
+        }
+    }
+
+    // Recording.
+
+    /// The ledger holds it.
+    pub(crate) fn recorded(&mut self, commit: &Commit, stopping: bool, producers: &Producers) {
+        let webhook_id = commit.webhook_id;
+        for change in &commit.changes {
+            match change {
+                Change::Sealed(payload) => self.sealed(webhook_id, payload, producers),
+                Change::Begun(payload_id, requests) => {
+                    self.assert_recorded(webhook_id);
+                    let head = self.head(webhook_id, *payload_id);
+                    assert!(!head.in_flight, "D19: begun twice");
+                    assert_eq!(*requests, head.requests + 1, "attempts are counted");
+                    head.requests = *requests;
+                    head.in_flight = true;
+                    head.attempt = AttemptModel::NotMade;
+                }
+                Change::Withheld(payload_id, requests) => {
+                    assert!(stopping, "nothing is withheld but at a stop");
+                    let head = self.head(webhook_id, *payload_id);
+                    assert_eq!(head.attempt, AttemptModel::NotMade, "it was made");
+                    head.requests -= 1;
+                    assert_eq!(*requests, head.requests, "attempts are counted");
+                    head.in_flight = false;
+                    self.stats.count("withheld at a stop");
+                }
+                Change::Settled {
+                    payload_id,
+                    state,
+                    attempt,
+                    ..
+                } => self.settled(webhook_id, *payload_id, *state, attempt),
+            }
+        }
+        let (parked, unparked) = (commit.parked.len(), commit.unparked.len());
+        self.stats
+            .add("parked", u64::try_from(parked).expect("few"));
+        self.stats
+            .add("unparked", u64::try_from(unparked).expect("few"));
+        let model = &self.hooks[&webhook_id];
+        for (_, seq) in &commit.parked {
+            let order = order_of(producers, seq.0);
+            assert!(
+                model.owns(seq.0, order),
+                "D25: order {seq} is not the webhook's, and is parked"
+            );
+            let carried = model.carried.contains_key(&order.number);
+            assert!(!carried, "D25: order {seq} is in a payload, and is parked");
+        }
+        for row in &commit.set_aside {
+            let broken = order_of(producers, row.seq.0).broken;
+            assert!(
+                broken,
+                "order {} can be delivered, and is set aside",
+                row.seq
+            );
+            self.stats.count("set aside");
+        }
+        let model = self.model(webhook_id);
+        model
+            .parked
+            .extend(commit.parked.iter().map(|(_, seq)| seq.0));
+        for (_, seq) in &commit.unparked {
+            model.parked.retain(|parked| *parked != seq.0);
+        }
+    }
+
+    /// What came of an attempt is recorded before another begins.
+    fn assert_recorded(&self, webhook_id: WebhookId) {
+        let unrecorded = &self.hooks[&webhook_id].unrecorded;
+        assert!(unrecorded.is_none(), "D19: not recorded: {unrecorded:?}");
+    }
+
+    fn head(&mut self, webhook_id: WebhookId, payload_id: PayloadId) -> &mut HeadModel {
+        let head = self
+            .model(webhook_id)
+            .course
+            .head
+            .as_mut()
+            .expect("a pending payload");
+        assert_eq!(
+            head.id, payload_id,
+            "D9: the same payload goes again, with its id"
+        );
+        head
+    }
+
+    fn sealed(&mut self, webhook_id: WebhookId, payload: &Payload, producers: &Producers) {
+        let seqs: Vec<i64> = payload.members.seqs().iter().map(|seq| seq.0).collect();
+        assert!(
+            !self.payloads.contains_key(&payload.id),
+            "an id is given once"
+        );
+        self.assert_recorded(webhook_id);
+        let model = self.model(webhook_id);
+        assert!(
+            model.course.head.is_none(),
+            "D10: nothing overtakes a pending payload"
+        );
+        let due = model.due_members.take();
+        assert_eq!(
+            due,
+            Some((payload.order_type, seqs.clone())),
+            "what was picked is sealed"
+        );
+        let orders: Vec<&SimOrder> = seqs.iter().map(|&seq| order_of(producers, seq)).collect();
+        for order in &orders {
+            let before = model.carried.insert(order.number, payload.id);
+            assert_eq!(
+                before, None,
+                "D18: order {} is in a payload already",
+                order.number
+            );
+        }
+        model.seals += 1;
+        model.turns[payload.order_type as usize] = model.seals;
+        let (event, body) = body_of(&orders);
+        model.course.head = Some(HeadModel {
+            id: payload.id,
+            event,
+            body,
+            requests: 1,
+            counted: 0,
+            interruptions: 0,
+            wait: Duration::ZERO,
+            in_flight: true,
+            attempt: AttemptModel::NotMade,
+        });
+        let sent = Sent {
+            webhook_id,
+            state: PayloadState::Pending,
+            numbers: orders.iter().map(|order| order.number).collect(),
+            posts: 0,
+        };
+        self.payloads.insert(payload.id, sent);
+        self.stats.count("payloads");
+    }
+
+    /// What came of an attempt is recorded: what the contract makes of the answer, or, where a
+    /// crash cut it off, `interrupted` (D19).
+    fn settled(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        state: PayloadState,
+        attempt: &Attempt,
+    ) {
+        let model = self.model(webhook_id);
+        let Some(due) = model.unrecorded.take() else {
+            panic!("an attempt is settled that has not ended: {attempt:?}");
+        };
+        assert_eq!(
+            (payload_id, attempt.number, attempt.outcome, state),
+            (due.payload_id, due.number, due.outcome, due.state),
+            "D7, D9, D11, D19: what came of the attempt"
+        );
+        let (before, health) = (due.before.health, model.course.health);
+        if let Some(sent) = self.payloads.get_mut(&payload_id) {
+            sent.state = state;
+        }
+        if before != health {
+            self.stats.count(match health {
+                Health::Up => "well again",
+                Health::Down => "down",
+                Health::Held => "held",
+                Health::Interrupted => "held after three interruptions",
+                Health::Deactivated => "deactivated",
+            });
+        }
+        self.stats.count(match (state, attempt.outcome) {
+            (_, AttemptOutcome::Interrupted) => "interrupted",
+            (PayloadState::Delivered, _) => "delivered",
+            (PayloadState::Failed, _) => "failed",
+            _ => "to be retried",
+        });
+    }
+
+    // Sending.
+
+    /// A request leaves: one that the ledger knows of, with the id and the bytes that it always
+    /// had (D9, D19), and not before its time (D4).
+    pub(crate) fn posts(
+        &mut self,
+        webhook_id: WebhookId,
+        hook: &Rc<Hook>,
+        request: &Request,
+        true_ms: i64,
+    ) {
+        self.stats.count("requests");
+        self.assert_recorded(webhook_id);
+        let model = self.model(webhook_id);
+        let (health, ended_ms, forgiven_ms) =
+            (model.course.health, model.ended_ms, model.forgiven_ms);
+        assert!(health.sends(), "D13, D19: {health:?}, and sends");
+        assert!(hook.policy.active, "D24: inactive, and sends");
+        let head = self.head(webhook_id, request.payload_id);
+        assert!(head.in_flight, "D19: sent before the ledger knew");
+        assert_eq!(
+            head.attempt,
+            AttemptModel::NotMade,
+            "D4: one request at a time"
+        );
+        head.attempt = AttemptModel::UnderWay;
+        assert_eq!(
+            request.attempt, head.requests,
+            "orderfeed-attempt counts requests"
+        );
+        assert_eq!(request.event, head.event, "orderfeed-event");
+        assert_eq!(request.body, head.body.as_bytes(), "D9: one id is one body");
+        if let Some(ended_ms) = ended_ms {
+            let passed_ms = u64::try_from(true_ms - ended_ms + forgiven_ms).expect("a later time");
+            let passed = Duration::from_millis(passed_ms);
+            let interval = hook.policy.payload_interval;
+            assert!(
+                passed >= interval,
+                "D4: {passed:?} after the last request's end, not {interval:?}"
+            );
+            let wait = head.wait;
+            assert!(
+                passed >= wait,
+                "D9: goes again after {passed:?}, not {wait:?}"
+            );
+        }
+        let sent = self
+            .payloads
+            .get_mut(&request.payload_id)
+            .expect("a sealed payload");
+        sent.posts += 1;
+        if sent.posts > 1 {
+            self.stats.count("sent again");
+        }
+    }
+
+    /// A request reached its receiver, which had it so often before.
+    pub(crate) fn arrived(&mut self, before: u32) {
+        if before > 0 {
+            self.stats.count("arrived again");
+        }
+    }
+
+    /// A request ended; what must follow is worked out by the rules of this moment (D7, D9, D11 to
+    /// D13), and compared with what is recorded.
+    pub(crate) fn answered(
+        &mut self,
+        webhook_id: WebhookId,
+        policy: &Policy,
+        outcome: &Outcome,
+        now: Timestamp,
+        true_ms: i64,
+    ) {
+        let model = self.model(webhook_id);
+        model.ended_ms = Some(true_ms);
+        model.forgiven_ms = 0;
+        let course = &model.course;
+        let failing_for = now - course.failing_since.unwrap_or(now);
+        let (health, counted) = (
+            course.health,
+            course.head.as_ref().map_or(0, |head| head.counted),
+        );
+        let asked = match outcome {
+            Outcome::Answered { retry_after, .. } => retry_after.unwrap_or_default(),
+            Outcome::TimedOut { .. } | Outcome::Broken { .. } => Duration::ZERO,
+        };
+        if asked > policy.retry_gap {
+            self.stats.count("asked to wait longer");
+        }
+        let wait = policy.retry_gap.max(asked.min(Duration::from_hours(24)));
+        let failed_as = match outcome {
+            Outcome::Answered { .. } => AttemptOutcome::Failed,
+            Outcome::TimedOut { phase } | Outcome::Broken { phase } => match phase.as_str() {
+                "dns" | "connect" | "tls" => AttemptOutcome::Failed,
+                _ => AttemptOutcome::Unknown,
+            },
+        };
+        let pending = |counted, wait, health| Judged {
+            state: PayloadState::Pending,
+            outcome: failed_as,
+            counted,
+            wait,
+            health,
+        };
+        let trouble = rules::is_endpoints_trouble(outcome);
+        let allowed = match policy.retry_attempts {
+            RetryAttempts::Times(times) => counted < times,
+            RetryAttempts::Unlimited => true,
+        };
+        let too_long = policy
+            .deactivate_after
+            .is_some_and(|limit| failing_for >= limit);
+        let judged = if rules::is_success(outcome, policy) {
+            Judged {
+                state: PayloadState::Delivered,
+                outcome: AttemptOutcome::Delivered,
+                counted: false,
+                wait: Duration::ZERO,
+                health: Health::Up,
+            }
+        } else if outcome.status() == Some(410) || too_long {
+            pending(false, Duration::ZERO, Health::Deactivated)
+        } else if health == Health::Down && trouble {
+            self.stats.count("uncounted while down");
+            pending(false, wait, Health::Down)
+        } else if rules::is_held_for(outcome, policy) {
+            pending(false, wait, Health::Held)
+        } else if allowed {
+            pending(true, wait, Health::Up)
+        } else {
+            Judged {
+                state: PayloadState::Failed,
+                outcome: failed_as,
+                counted: true,
+                wait: Duration::ZERO,
+                health: if trouble { Health::Down } else { Health::Up },
+            }
+        };
+        let course = &mut self.model(webhook_id).course;
+        let before = course.clone();
+        let head = course.head.as_mut().expect("a pending payload");
+        assert_eq!(
+            head.attempt,
+            AttemptModel::UnderWay,
+            "a request is answered once"
+        );
+        let (payload_id, number) = (head.id, head.requests);
+        head.attempt = AttemptModel::Ended;
+        head.in_flight = false;
+        head.interruptions = 0;
+        head.counted += u32::from(judged.counted);
+        head.wait = judged.wait;
+        course.ended = Some(now);
+        course.health = judged.health;
+        course.failing_since = match judged.state {
+            PayloadState::Delivered => None,
+            _ => course.failing_since.or(Some(now)),
+        };
+        if judged.state != PayloadState::Pending {
+            course.head = None;
+        }
+        self.model(webhook_id).unrecorded = Some(Unrecorded {
+            payload_id,
+            number,
+            outcome: judged.outcome,
+            state: judged.state,
+            before,
+        });
+    }
+
+    // The end.
+
+    /// Whether somebody must resume a webhook before its orders can go.
+    pub(crate) fn needs_resuming(&self) -> bool {
+        let stands_still = |webhook_id| !self.hooks[webhook_id].course.health.sends();
+        self.present.iter().any(stands_still)
+    }
+
+    /// Conservation (D11, D18, D25): every order that is a webhook's is in one of its payloads, or
+    /// was taken back, or is parked.
+    pub(crate) fn conserved(&mut self, producers: &Producers) {
+        let noticed = producers.extent();
+        for webhook_id in &self.present {
+            let model = &self.hooks[webhook_id];
+            assert!(
+                model.course.head.is_none(),
+                "{webhook_id:?}: a payload is left pending"
+            );
+            let current = model.epochs.last().map(|(_, select)| select);
+            for (seq, order) in (1..).zip(producers.orders()) {
+                let carried = model.carried.contains_key(&order.number);
+                let owned = model.owns(seq, order);
+                assert!(
+                    owned || !carried,
+                    "D25: {webhook_id:?} was sent order {seq}, which is not its own"
+                );
+                let selected = current.is_some_and(|select| select.selects(order));
+                let withdrawn = producers.is_withdrawn(seq, noticed);
+                assert!(
+                    carried || !owned || withdrawn || !selected,
+                    "D18: {webhook_id:?} never got order {seq}: {order:?}"
+                );
+                if owned && withdrawn && !carried {
+                    self.stats.count("taken back in time");
+                }
+            }
+            for (number, payload_id) in &model.carried {
+                let known = producers
+                    .orders()
+                    .iter()
+                    .any(|order| order.number == *number);
+                assert!(known, "order {number} in {payload_id} was never queued");
+                let sent = &self.payloads[payload_id];
+                assert!(sent.posts > 0, "{payload_id} was never sent");
+            }
+        }
+    }
+
+    /// The seqs that a webhook must have set aside or parked: it looks at them all.
+    pub(crate) fn left_lying(&self, webhook_id: WebhookId, producers: &Producers) -> Vec<i64> {
+        let model = &self.hooks[&webhook_id];
+        let current = model.epochs.last().map(|(_, select)| select);
+        let noticed = producers.extent();
+        (1..)
+            .zip(producers.orders())
+            .filter(|(seq, order)| {
+                model.owns(*seq, order)
+                    && !model.carried.contains_key(&order.number)
+                    && !producers.is_withdrawn(*seq, noticed)
+                    && current.is_some_and(|select| select.covers(order.order_type))
+            })
+            .map(|(seq, _)| seq)
+            .collect()
+    }
+
+    /// The broken orders that the webhook came across: those of its types, from where it began.
+    pub(crate) fn left_broken(&self, webhook_id: WebhookId, producers: &Producers) -> Vec<i64> {
+        let model = &self.hooks[&webhook_id];
+        let current = model.epochs.last().map(|(_, select)| select);
+        let noticed = producers.extent();
+        (1..)
+            .zip(producers.orders())
+            .filter(|(seq, order)| {
+                let covered = current.is_some_and(|select| select.covers(order.order_type));
+                let withdrawn = producers.is_withdrawn(*seq, noticed);
+                order.broken && covered && !withdrawn && *seq > model.start_after
+            })
+            .map(|(seq, _)| seq)
+            .collect()
+    }
+
+    pub(crate) fn webhooks(&self) -> impl Iterator<Item = WebhookId> {
+        self.present.iter().copied()
+    }
+}
