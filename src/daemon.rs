@@ -142,7 +142,19 @@ impl Stores {
             standing,
             waiting: PerType::default(),
             parked,
+            pending: 0,
+            trouble: None,
         };
+        if let Some(webhook_id) = webhook_id {
+            let lane = self.ledger.lane(webhook_id)?;
+            preview.pending = lane
+                .head
+                .map_or(0, |head| head.payload.members.seqs().len());
+            preview.trouble = lane
+                .standing
+                .trouble()
+                .map(|trouble| format!("{}: {}", lane.standing.state().as_str(), trouble.reason));
+        }
         for (order_type, place) in places.iter() {
             let survey = self
                 .queue
@@ -165,6 +177,10 @@ pub struct Preview {
     pub waiting: PerType<Survey>,
     /// What it collected and does not select (D25).
     pub parked: u64,
+    /// The orders of the payload that it is busy with.
+    pub pending: usize,
+    /// What is wrong with it, if anything: its standing, and why.
+    pub trouble: Option<String>,
 }
 
 /// What becomes of what waits for a webhook.

@@ -74,10 +74,20 @@ fn describe(out: &mut impl Write, preview: &Preview) -> std::io::Result<()> {
             "{name}: not configured any more, keeps its place; {waiting}"
         ),
     }?;
-    match preview.parked {
-        0 => writeln!(out),
-        parked => writeln!(out, "; {parked} parked (collected, and no longer selected)"),
+    if preview.pending > 0 {
+        write!(out, "; a payload of {} is pending", preview.pending)?;
     }
+    if preview.parked > 0 {
+        write!(
+            out,
+            "; {} parked (collected, and no longer selected)",
+            preview.parked
+        )?;
+    }
+    if let Some(trouble) = &preview.trouble {
+        write!(out, "; {trouble}")?;
+    }
+    writeln!(out)
 }
 
 /// Reaches each webhook, one after another.

@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::daemon::{self, Reins, Stores};
 use crate::feed::order::{OrderType, PerType};
 
-/// Show how orders go from a queue to a receiver, in a temporary folder, in 15 seconds
+/// Show how orders go from a queue to a receiver, in a temporary folder, in ten seconds
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Go on until Ctrl-C, for queueing orders of one's own, and leave the files

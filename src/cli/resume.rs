@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         std::io::stdout(),
         "{} goes on when the daemon starts; it was {}: {}",
         args.name,
-        lane.standing.as_str(),
+        lane.standing.state().as_str(),
         trouble.reason
     )?;
     Ok(())

@@ -235,6 +235,16 @@ impl Standing {
         }
     }
 
+    /// The state that it means while nothing else decides.
+    pub const fn state(&self) -> WebhookState {
+        match self {
+            Self::Up => WebhookState::Idle,
+            Self::Down(_) => WebhookState::Down,
+            Self::Held(..) => WebhookState::Held,
+            Self::Deactivated(_) => WebhookState::Deactivated,
+        }
+    }
+
     /// What is wrong, unless nothing is.
     pub const fn trouble(&self) -> Option<&Trouble> {
         match self {

@@ -64,7 +64,7 @@ pub fn create(
             .recursive(true)
             .mode(kind.folder_mode)
             .create(&folder)
-            .during("making the folder", &folder)?;
+            .map_err(|source| unmakeable(&folder, "making the folder", source))?;
         // The umask took its share.
         set_mode(&folder, kind.folder_mode)?;
         for made in missing {
@@ -79,7 +79,7 @@ pub fn create(
         .create_new(true)
         .mode(kind.mode)
         .open(&unfinished)
-        .during("making the file", &unfinished)?;
+        .map_err(|source| unmakeable(&unfinished, "making the file", source))?;
     set_mode(&unfinished, kind.mode)?;
     {
         let mut conn = connect(kind, &unfinished)?;
@@ -102,6 +102,24 @@ pub fn create(
     sync_folder(path)
 }
 
+/// Why a file or folder can't be made.
+fn unmakeable(path: &Path, doing: &'static str, source: std::io::Error) -> Error {
+    if source.kind() == std::io::ErrorKind::PermissionDenied {
+        let me = rustix::process::geteuid().as_raw();
+        return not_permitted(
+            path,
+            &format!(
+                "user {me} may not make it here; run this as the daemon's user, and give that user the folder"
+            ),
+        );
+    }
+    Error::Io {
+        path: path.to_owned(),
+        doing,
+        source,
+    }
+}
+
 /// What an interrupted [`create`] left behind.
 fn remove_leftovers(unfinished: &Path) -> Result<(), Error> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
@@ -117,6 +135,12 @@ fn remove_leftovers(unfinished: &Path) -> Result<(), Error> {
 pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
     refuse_old_sqlite(path)?;
     let metadata = look_at(path)?;
+    if !metadata.is_file() {
+        return Err(foreign(
+            path,
+            "is no file; check the path in the configuration".to_owned(),
+        ));
+    }
     if metadata.len() == 0 {
         return Err(foreign(
             path,

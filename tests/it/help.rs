@@ -78,7 +78,7 @@ fn orderfeed() {
 
     Commands:
       run          Deliver what is in the queue, and go on until stopped
-      demo         Show how orders go from a queue to a receiver, in a temporary folder, in 15 seconds
+      demo         Show how orders go from a queue to a receiver, in a temporary folder, in ten seconds
       init         Make the queue and the ledger where the configuration says; what exists is left as it
                    is
       check        Check the configuration, and say what it would do; nothing is changed or sent
@@ -118,7 +118,7 @@ fn run() {
 #[test]
 fn demo() {
     insta::assert_snapshot!(help(&["demo"]), @"
-    Show how orders go from a queue to a receiver, in a temporary folder, in 15 seconds
+    Show how orders go from a queue to a receiver, in a temporary folder, in ten seconds
 
     Usage: orderfeed demo [OPTIONS]
 

@@ -166,7 +166,7 @@ fn three_interruptions_hold_the_webhook() {
     daemon.stop();
     assert_eq!(receiver.arrived().len(), 0);
     assert_snapshot!(site.told(&["resume", "erp"]), @"
-    erp goes on when the daemon starts; it was held_interrupted: 3 attempts in a row at the same payload were cut off by a crash or a stop
+    erp goes on when the daemon starts; it was held: 3 attempts in a row at the same payload were cut off by a crash or a stop
     [exit 0]
     ");
     let _daemon = site.start();
