@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::clock::{Reading, WallTime};
 use crate::config::{Config, Webhook};
 use crate::feed::lane::Place;
-use crate::feed::order::{PerType, Seq};
+use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::PayloadId;
 use crate::feed::selection::Selections;
 use crate::feed::webhook::WebhookName;
@@ -69,100 +69,61 @@ impl Stores {
     }
 
     /// What the configuration would do: what waits for each of its webhooks, and for those that
-    /// it no longer has. Nothing is changed.
-    pub fn preview(&mut self, config: &Config) -> Result<Vec<Preview>, store::Error> {
-        let newest = self.queue.newest_noticed();
-        let registered = self
-            .ledger
-            .preview(&configured(config), newest, WallTime::now())?;
+    /// it no longer has. Nothing is registered.
+    pub fn preview(self, config: &Config) -> Result<Vec<Preview>, store::Error> {
+        let Self { queue, mut ledger } = self;
+        let newest = queue.newest_noticed();
+        let registered = ledger.preview(&configured(config), newest, WallTime::now())?;
+        let known = ledger.webhooks()?;
         let mut previews = Vec::new();
+        let mut kept = Vec::new();
         for webhook in &config.webhooks {
             let name = webhook.name.to_string();
             match registered.get(&webhook.name) {
                 Some(Registered::Known(webhook_id, places, selections)) => {
+                    kept.push(*webhook_id);
                     let standing = if webhook.policy.active {
                         PreviewStanding::Sends
                     } else {
                         PreviewStanding::Inactive
                     };
-                    previews.push(self.survey(
-                        name,
-                        standing,
-                        places,
-                        selections,
-                        Some(*webhook_id),
-                    )?);
+                    let preview = if known.iter().any(|(known, _)| known == webhook_id) {
+                        Preview::of(&ledger, *webhook_id, name, standing)?
+                    } else {
+                        let places = *places;
+                        Preview {
+                            places,
+                            ..Preview::new(name, standing)
+                        }
+                    };
+                    previews.push((preview, selections.clone()));
                 }
                 Some(Registered::NoStart { reason }) => {
-                    // At stake is what `start = \"oldest\"` would send.
-                    let places = PerType::default();
-                    let selections =
-                        Selections::new(1, vec![(Seq::START, webhook.selection.clone())]);
-                    let standing = PreviewStanding::NoStart(reason.clone());
-                    previews.push(self.survey(name, standing, &places, &selections, None)?);
+                    // At stake is what `start = "oldest"` would send.
+                    let selection = webhook.selection.clone();
+                    let preview = Preview::new(name, PreviewStanding::NoStart(reason.clone()));
+                    previews.push((preview, Selections::new(1, vec![(Seq::START, selection)])));
                 }
                 None => {}
             }
         }
-        let kept: Vec<_> = registered
-            .values()
-            .filter_map(|registered| match registered {
-                Registered::Known(webhook_id, ..) => Some(*webhook_id),
-                Registered::NoStart { .. } => None,
-            })
-            .collect();
-        for (webhook_id, name) in self.ledger.webhooks()? {
+        for (webhook_id, name) in known {
             if !kept.contains(&webhook_id) {
-                let places = self.ledger.lane(webhook_id)?.places;
-                let selections = self.ledger.selections(webhook_id)?;
-                let standing = PreviewStanding::Removed;
-                previews.push(self.survey(
-                    name,
-                    standing,
-                    &places,
-                    &selections,
-                    Some(webhook_id),
-                )?);
+                let preview = Preview::of(&ledger, webhook_id, name, PreviewStanding::Removed)?;
+                previews.push((preview, ledger.selections(webhook_id)?));
             }
         }
-        Ok(previews)
-    }
-
-    fn survey(
-        &self,
-        name: String,
-        standing: PreviewStanding,
-        places: &PerType<Place>,
-        selections: &Selections,
-        webhook_id: Option<WebhookId>,
-    ) -> Result<Preview, store::Error> {
-        let parked = webhook_id.map_or(Ok(0), |webhook_id| self.ledger.parked(webhook_id))?;
-        let mut preview = Preview {
-            name,
-            standing,
-            waiting: PerType::default(),
-            parked,
-            pending: 0,
-            trouble: None,
-        };
-        if let Some(webhook_id) = webhook_id {
-            let lane = self.ledger.lane(webhook_id)?;
-            preview.pending = lane
-                .head
-                .map_or(0, |head| head.payload.members.seqs().len());
-            preview.trouble = lane
-                .standing
-                .trouble()
-                .map(|trouble| format!("{}: {}", lane.standing.state().as_str(), trouble.reason));
+        // Counting may take a while, in which a daemon may want to start.
+        drop(ledger);
+        for (preview, selections) in &mut previews {
+            for order_type in OrderType::ALL {
+                let cursor = preview.places[order_type].cursor;
+                let survey = queue.survey(order_type, cursor, selections, SURVEY_MAX)?;
+                preview.waiting[order_type] = survey;
+                preview.parked += survey.parked;
+            }
         }
-        for (order_type, place) in places.iter() {
-            let survey = self
-                .queue
-                .survey(order_type, place.cursor, selections, SURVEY_MAX)?;
-            preview.waiting[order_type] = survey;
-            preview.parked += survey.parked;
-        }
-        Ok(preview)
+        Ok(previews.into_iter().map(|(preview, _)| preview).collect())
     }
 }
 
@@ -181,6 +142,44 @@ pub struct Preview {
     pub pending: usize,
     /// What is wrong with it, if anything: its standing, and why.
     pub trouble: Option<String>,
+    /// How far it has come.
+    places: PerType<Place>,
+}
+
+impl Preview {
+    fn new(name: String, standing: PreviewStanding) -> Self {
+        Self {
+            name,
+            standing,
+            waiting: PerType::default(),
+            parked: 0,
+            pending: 0,
+            trouble: None,
+            places: PerType::default(),
+        }
+    }
+
+    /// What the ledger says of a webhook.
+    fn of(
+        ledger: &Ledger,
+        webhook_id: WebhookId,
+        name: String,
+        standing: PreviewStanding,
+    ) -> Result<Self, store::Error> {
+        let lane = ledger.lane(webhook_id)?;
+        let trouble = lane.standing.trouble();
+        Ok(Self {
+            parked: ledger.parked(webhook_id)?,
+            pending: lane
+                .head
+                .as_ref()
+                .map_or(0, |head| head.payload.members.seqs().len()),
+            trouble: trouble
+                .map(|trouble| format!("{}: {}", lane.standing.state().as_str(), trouble.reason)),
+            places: lane.places,
+            ..Self::new(name, standing)
+        })
+    }
 }
 
 /// What becomes of what waits for a webhook.
@@ -273,6 +272,7 @@ impl Lanes {
         let mut mark = ticks(MARK_GAP);
         let mut marked = None;
         let mut refused = false;
+        let mut chores_refused = false;
         loop {
             tokio::select! {
                 _ = reins.stop.changed() => return None,
@@ -296,11 +296,14 @@ impl Lanes {
                     }
                     Err(_again) => {}
                 },
-                _ = chores.tick() => {
-                    if let Err(error) = self.chores().await {
-                        warn!("{error}; deliveries go on, and this is tried again");
+                _ = chores.tick() => match self.chores().await {
+                    Ok(()) => chores_refused = false,
+                    Err(error) if !chores_refused => {
+                        warn!("{error}; deliveries go on, and this is tried again every second");
+                        chores_refused = true;
                     }
-                }
+                    Err(_again) => {}
+                },
                 _ = mark.tick() => {
                     if let Err(error) = self.mark(&mut marked).await {
                         warn!("{error}; the queue is not told how far the ledger came, and will be later");
@@ -318,11 +321,13 @@ impl Lanes {
 
     /// What can wait, and holds up nothing when it fails.
     async fn chores(&self) -> Result<(), store::Error> {
-        self.shared.queue.call(Queue::checkpoint).await?;
-        self.shared
+        let copied = self.shared.queue.call(Queue::checkpoint).await;
+        let kept = self
+            .shared
             .ledger
             .call(|ledger| ledger.keep_clock(&Reading::take()))
-            .await
+            .await;
+        copied.and(kept)
     }
 
     /// Ends all lanes, each after its request in flight.
@@ -427,6 +432,8 @@ impl Lanes {
             Ok(())
         };
         self.shared.queue.call(subscribe).await?;
+        // What was committed meanwhile.
+        self.shared.look().await?;
         registered
     }
 

@@ -17,7 +17,7 @@
 //! until a time or until woken.
 //!
 //! SQLite is the memory, a pure core decides, a thin shell obeys: so a restart is simply the
-//! first turn, and nothing in memory can disagree with what is on disk.
+//! first turn.
 //!
 //! # Where to look
 //!

@@ -51,9 +51,16 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         },
         queue.newest_noticed()
     )?;
-    for (name, payload) in adoption.webhooks {
-        if let Some(payload) = payload {
-            writeln!(out, "{name}: payload {payload}")?;
+    for webhook in adoption.webhooks {
+        let name = webhook.name;
+        if let Some(pending) = webhook.pending {
+            writeln!(out, "{name}: payload {pending}")?;
+        }
+        if let Some((first, last)) = webhook.passed {
+            writeln!(
+                out,
+                "{name}: orders {first} to {last} are not sent to it again; this ledger is not up to date, and does not know which of them were sent"
+            )?;
         }
     }
     if adoption.parked_forgotten > 0 {

@@ -9,7 +9,7 @@ use crate::feed::order::OrderType;
 use crate::sender::reach;
 use crate::store::{self, files};
 
-/// Check the configuration, and say what it would do; nothing is changed or sent
+/// Check the configuration, and say what it would do; nothing is sent
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Also open a connection to each webhook; nothing is sent over it
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         writeln!(out, "note: {obstacle}")?;
     }
     let previews = match Stores::open(&config.queue.path, &config.ledger.path) {
-        Ok(mut stores) => Some(stores.preview(&config)?),
+        Ok(stores) => Some(stores.preview(&config)?),
         Err(held @ store::Error::Held { .. }) => {
             writeln!(out, "what waits is not shown: {held}")?;
             None

@@ -31,6 +31,8 @@ pub async fn drive(webhook_id: WebhookId, shell: &mut impl Shell) -> Halt {
     match Course::begin(webhook_id, shell).await {
         Ok(mut course) => loop {
             if let Err(halt) = course.turn(shell).await {
+                // Where only the queue is lost, what came of an attempt can still be recorded.
+                drop(course.flush(shell).await);
                 return halt;
             }
         },
@@ -184,9 +186,10 @@ impl Course {
             if let Some(version) = scan.selections_version
                 && version != self.lane.selections_version
             {
+                // What was parked on the way here must be among what is looked at again.
                 self.lane = self.lane.reselected(version);
                 self.draft(shell);
-                return Ok(());
+                return self.flush(shell).await;
             }
             let (waiting, unread) = (scan.waiting, scan.unread);
             self.pass_over(scan, &settings, shell);
@@ -219,11 +222,13 @@ impl Course {
             |order_type| before[order_type].unpark != self.lane.places[order_type].unpark;
         if self.rows_passed >= ROWS_PASSED_MAX
             || !scan.parked.is_empty()
+            || !scan.unparked.is_empty()
             || !scan.set_aside.is_empty()
             || OrderType::ALL.into_iter().any(unparked)
         {
             let draft = self.draft(shell);
             draft.parked.extend(scan.parked);
+            draft.unparked.extend(scan.unparked);
             tell_set_aside(&scan.set_aside, settings);
             draft.set_aside.extend(scan.set_aside);
         }

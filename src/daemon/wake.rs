@@ -27,8 +27,8 @@ const BURST: [Duration; 6] = [
     Duration::from_millis(32),
 ];
 
-/// Looks at the queue whenever its `-wal` is written to, for ever. Where the kernel can't tell,
-/// it says so and ends: orders are then noticed by the poll.
+/// Looks at the queue whenever its `-wal` is written to, for ever. Where the kernel can't tell
+/// (any more), it says so and ends: orders are then noticed by the poll.
 pub(super) async fn look_when_written(shared: Shared, wal: &Path) {
     let mut events = match watch(wal) {
         Ok(events) => events,
@@ -51,6 +51,10 @@ pub(super) async fn look_when_written(shared: Shared, wal: &Path) {
             looked = shared.look().await;
         }
     }
+    warn!(
+        "{}: can't be watched any more; orders are noticed every queue.poll_interval",
+        wal.display()
+    );
 }
 
 fn watch(wal: &Path) -> io::Result<EventStream<[u8; 1_024]>> {

@@ -348,7 +348,13 @@ impl Ledger {
             }
         }
         write_lane(&transaction, webhook_id, &lane)
-            .and_then(|()| transaction.commit())
+            .and_then(|()| {
+                transaction.execute(
+                    "UPDATE webhooks SET newest_noticed = max(newest_noticed, ?2) WHERE webhook_id = ?1",
+                    params![webhook_id.0, newest.0],
+                )
+            })
+            .and_then(|_| transaction.commit())
             .during("dropping parked orders", &self.path)?;
         Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
     }

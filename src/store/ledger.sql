@@ -54,7 +54,7 @@ CREATE TABLE webhooks (
     head_in_flight      INTEGER,
     -- The last payload that it sealed: proof that the queue is the one it was sealed from.
     last_payload_id TEXT,
-    -- The newest order that was noticed when it last sealed: the queue can't be shorter.
+    -- The newest order that was noticed when this row was written: the queue can't be shorter.
     newest_noticed  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 

@@ -108,7 +108,7 @@ pub struct Pick {
     pub progress: Progress,
     /// Orders to be parked (D25).
     pub parked: Vec<Seq>,
-    /// Parked orders that are in `picked` now.
+    /// Parked orders that are in `picked` now, or were withdrawn since.
     pub unparked: Vec<Seq>,
     /// Rows that can't be delivered.
     pub set_aside: Vec<SetAside>,
@@ -125,6 +125,8 @@ pub struct Scan {
     pub progress: PerType<Progress>,
     /// Orders to be parked (D25).
     pub parked: Vec<(OrderType, Seq)>,
+    /// Parked orders that were withdrawn since.
+    pub unparked: Vec<(OrderType, Seq)>,
     /// Rows that can't be delivered.
     pub set_aside: Vec<SetAside>,
     /// Rows that were passed over.
@@ -340,6 +342,7 @@ impl Queue {
             waiting: Waiting::default(),
             progress: PerType::from_fn(|order_type| places[order_type].progress()),
             parked: Vec::new(),
+            unparked: Vec::new(),
             set_aside: Vec::new(),
             rows_passed: 0,
             unread: false,
@@ -371,16 +374,18 @@ impl Queue {
         let progress = &mut scan.progress[order_type];
         if progress.unpark.is_some() {
             for &seq in parked {
-                if let Some(row) = self.row(order_type, seq)?
-                    && let Met::Leaves(_) = row.meet(selections)
-                {
-                    // It has waited long enough: it does not linger.
-                    let noticed = self.noticed(seq);
-                    return Ok(Some(First {
-                        seq,
-                        noticed,
-                        full: true,
-                    }));
+                match self.row(order_type, seq)?.map(|row| row.meet(selections)) {
+                    Some(Met::Leaves(_)) => {
+                        // It has waited long enough: it does not linger.
+                        let noticed = self.noticed(seq);
+                        return Ok(Some(First {
+                            seq,
+                            noticed,
+                            full: true,
+                        }));
+                    }
+                    Some(Met::Parks | Met::SetAside(_)) => {}
+                    Some(Met::Passes) | None => scan.unparked.push((order_type, seq)),
                 }
                 progress.unpark = Some(seq);
             }
@@ -469,14 +474,16 @@ impl Queue {
                     all_read = false;
                     break;
                 }
-                if let Some(row) = self.row(order_type, seq)?
-                    && let Met::Leaves(order) = row.meet(selections)
-                {
-                    if !batch.offer(&order) {
-                        all_read = false;
-                        break;
+                match self.row(order_type, seq)?.map(|row| row.meet(selections)) {
+                    Some(Met::Leaves(order)) => {
+                        if !batch.offer(&order) {
+                            all_read = false;
+                            break;
+                        }
+                        pick.unparked.push(seq);
                     }
-                    pick.unparked.push(seq);
+                    Some(Met::Parks | Met::SetAside(_)) => {}
+                    Some(Met::Passes) | None => pick.unparked.push(seq),
                 }
                 pick.progress.unpark = Some(seq);
             }

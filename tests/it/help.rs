@@ -81,7 +81,7 @@ fn orderfeed() {
       demo         Show how orders go from a queue to a receiver, in a temporary folder, in ten seconds
       init         Make the queue and the ledger where the configuration says; what exists is left as it
                    is
-      check        Check the configuration, and say what it would do; nothing is changed or sent
+      check        Check the configuration, and say what it would do; nothing is sent
       enqueue      Queue the orders of files: all are checked before the first is queued
       adopt-queue  Go on with a queue that was replaced or restored, or with a new ledger
       resume       Let a webhook go on that was deactivated or held
@@ -147,7 +147,7 @@ fn init() {
 #[test]
 fn check() {
     insta::assert_snapshot!(help(&["check"]), @"
-    Check the configuration, and say what it would do; nothing is changed or sent
+    Check the configuration, and say what it would do; nothing is sent
 
     Usage: orderfeed check [OPTIONS]
 

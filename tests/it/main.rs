@@ -8,6 +8,7 @@
 //! - `delivery`: what arrives at a receiver, and how
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
+//! - `regressions`: what went wrong once
 //! - `starting`: files that are missing, foreign, older, or held
 //! - `power_cut`: what is left when the power goes
 
@@ -24,6 +25,7 @@ mod help;
 mod power_cut;
 mod producers;
 mod queue_rules;
+mod regressions;
 mod reloading;
 mod starting;
 mod stopping;

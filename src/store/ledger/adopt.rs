@@ -24,10 +24,21 @@ pub enum Adopt {
 /// What an adoption did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Adoption {
-    /// For each webhook: its name, and what became of its pending payload, in words.
-    pub webhooks: Vec<(String, Option<String>)>,
+    /// What it means for each webhook.
+    pub webhooks: Vec<Adopted>,
     /// Parked orders that were forgotten, because the queue is another.
     pub parked_forgotten: u64,
+}
+
+/// What an adoption means for a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its name.
+    pub name: String,
+    /// What became of its pending payload, in words.
+    pub pending: Option<String>,
+    /// Orders that are not sent: by the ledger they were yet to be, but it is not up to date.
+    pub passed: Option<(Seq, Seq)>,
 }
 
 impl Ledger {
@@ -112,25 +123,41 @@ impl Ledger {
     ) -> Result<Adoption, Error> {
         let identity = queue.identity()?;
         let same_queue = identity.queue_id == self.queue_id;
+        // A ledger that does not know what was made from the queue does not know how far it came.
+        let up_to_date = same_queue
+            && identity.ledger_id.as_deref() == Some(self.ledger_id.as_str())
+            && identity
+                .last_payload_id
+                .map_or(Ok(true), |payload_id| self.has_payload(payload_id))?;
+        let newest = queue.newest_noticed();
         let adopted_from = match adopt {
-            Adopt::ResendFrom(seq) => seq.before(),
+            // Not beyond the end: what is queued next would be skipped.
+            Adopt::ResendFrom(seq) => seq.before().min(newest),
             Adopt::AllNew => Seq::START,
         };
-        let newest = queue.newest_noticed();
         let mut adoption = Adoption::default();
         let mut lanes = Vec::new();
         for (webhook_id, name) in self.webhooks()? {
             let mut lane = self.lane(webhook_id)?;
+            let stood_at = OrderType::ALL
+                .map(|order_type| lane.places[order_type].cursor)
+                .into_iter()
+                .min();
+            let passed = stood_at
+                .filter(|&stood_at| same_queue && !up_to_date && stood_at < adopted_from)
+                .map(|stood_at| (stood_at.next(), adopted_from));
             for order_type in OrderType::ALL {
                 let place = &mut lane.places[order_type];
-                // In the same queue, what a webhook is yet to be sent is not skipped.
-                let reached = if same_queue {
+                // What a webhook is yet to be sent is not skipped.
+                let reached = if up_to_date {
                     place.cursor
                 } else {
                     adopted_from
                 };
                 place.cursor = reached.min(adopted_from);
-                place.unpark = None;
+                if !same_queue {
+                    place.unpark = None;
+                }
             }
             let pending = match &lane.head {
                 None => None,
@@ -153,15 +180,23 @@ impl Ledger {
                     }
                 },
             };
-            lanes.push((webhook_id, name, lane, pending));
+            lanes.push((
+                webhook_id,
+                Adopted {
+                    name,
+                    pending: None,
+                    passed,
+                },
+                lane,
+                pending,
+            ));
         }
         // The ledger first: if the queue is not marked after it, the next start says so again.
         let transaction = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .during("adopting the queue", &self.path)?;
-        for (webhook_id, name, mut lane, pending) in lanes {
-            let mut said = None;
+        for (webhook_id, mut adopted, mut lane, pending) in lanes {
             if let Some((state, reason)) = pending
                 && let Some(head) = lane.head.take()
             {
@@ -171,7 +206,7 @@ impl Ledger {
                         params![head.payload.id.to_string(), state.as_str(), reason, at.0],
                     )
                     .during("adopting the queue", &self.path)?;
-                said = Some(format!(
+                adopted.pending = Some(format!(
                     "{} is {}: {reason}",
                     head.payload.id,
                     state.as_str()
@@ -180,7 +215,7 @@ impl Ledger {
             let parked = forget_what_is_new(&transaction, webhook_id, &lane, newest, same_queue)
                 .during("adopting the queue", &self.path)?;
             adoption.parked_forgotten += parked;
-            adoption.webhooks.push((name, said));
+            adoption.webhooks.push(adopted);
         }
         transaction
             .execute(

@@ -105,9 +105,10 @@ fn configure(
         };
         let registration = match known {
             Ok(webhook_id) => {
+                // The queue can't be shorter than what is decided here by its length.
                 conn.execute(
-                    "UPDATE webhooks SET removed_at = NULL WHERE webhook_id = ?1",
-                    [webhook_id.0],
+                    "UPDATE webhooks SET removed_at = NULL, newest_noticed = max(newest_noticed, ?2) WHERE webhook_id = ?1",
+                    params![webhook_id.0, newest.0],
                 )?;
                 let selections = select(conn, webhook_id, &webhook.selection, newest.next())?;
                 Registered::Known(webhook_id, lane_of(conn, webhook_id)?.places, selections)
