@@ -309,6 +309,26 @@ fn the_answers_body_holds_up_nothing() {
     ");
 }
 
+/// Of a success 256 bytes of the answer are kept, of a failure 2 KiB; never half a character.
+#[test]
+fn the_beginning_of_an_answer_is_kept() {
+    let long: &'static str = format!("\n\n{}", "x\u{e9}".repeat(2_000)).leak();
+    let receiver = Receiver::new(move |number, _| match number {
+        1 => Answer::Status(500, long),
+        _ => Answer::Status(200, long),
+    });
+    let site = Site::new(&receiver.webhook("erp", "retry_gap = \"10ms\""));
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("erp: delivered 1 purchase_order");
+    daemon.stop();
+    let answers = "SELECT status, length(CAST(answer AS BLOB)) FROM attempts ORDER BY number";
+    assert_snapshot!(site.ledger_rows(answers), @"
+    500 2047
+    200 256
+    ");
+}
+
 /// A receiver that echoes the secret does not bring it into ledger or log.
 #[test]
 fn an_echoed_secret_is_masked() {
