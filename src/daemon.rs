@@ -334,6 +334,9 @@ impl Lanes {
     async fn finish(mut self, lasting: Option<store::Error>) -> Result<(), store::Error> {
         let mut lasting = lasting;
         self.stop.send_replace(true);
+        if let Some(error) = &lasting {
+            error!("{error}; stopping: no further request is started, those in flight may finish");
+        }
         if lasting
             .as_ref()
             .is_some_and(|error| error.path() == Some(&self.ledger_path))
