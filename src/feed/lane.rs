@@ -499,45 +499,63 @@ enum Choice {
 
 /// Which of the waiting order types goes next (D2), if one is ready (D5).
 fn choose(lane: &Lane, waiting: &Waiting, policy: &Policy, now: Timestamp) -> Choice {
-    let firsts = || {
-        waiting
-            .0
-            .iter()
-            .filter_map(|(order_type, first)| first.map(|first| (order_type, first)))
-    };
+    let firsts: Vec<(OrderType, First)> = waiting
+        .0
+        .iter()
+        .filter_map(|(order_type, first)| first.map(|first| (order_type, first)))
+        .collect();
     let lingers_until = |first: &First| {
         let until = first.noticed + policy.payload_linger;
         (!first.full && until > now).then_some(until)
     };
-    if policy.sequence == Sequence::Fifo {
-        let Some((order_type, first)) = firsts().min_by_key(|(_, first)| first.seq) else {
-            return Choice::Nothing;
-        };
-        // Where another type waits behind it, its payload can't grow any more.
-        let others = firsts().filter(|&(other, _)| other != order_type);
-        let before = others.map(|(_, other)| other.seq).min();
-        return match lingers_until(&first).filter(|_| before.is_none()) {
-            Some(until) => Choice::Linger(until),
-            None => Choice::Ready(Seal { order_type, before }),
-        };
+    match policy.sequence {
+        Sequence::PoFirst => ranked(&firsts, lingers_until, |order_type, first| {
+            (u64::from(order_type != OrderType::PurchaseOrder), first.seq)
+        }),
+        Sequence::Rotate => ranked(&firsts, lingers_until, |order_type, first| {
+            (lane.places[order_type].sealed_last, first.seq)
+        }),
+        Sequence::Fifo => in_order(&firsts, lingers_until),
     }
-    let rank = |&(order_type, first): &(OrderType, First)| match policy.sequence {
-        Sequence::PoFirst => (u64::from(order_type != OrderType::PurchaseOrder), first.seq),
-        Sequence::Rotate => (lane.places[order_type].sealed_last, first.seq),
-        Sequence::Fifo => (0, first.seq),
-    };
-    let next = firsts()
+}
+
+/// Of the types that are ready the one of the lowest rank; others pass one that lingers.
+fn ranked(
+    firsts: &[(OrderType, First)],
+    lingers_until: impl Fn(&First) -> Option<Timestamp>,
+    rank: impl Fn(OrderType, &First) -> (u64, Seq),
+) -> Choice {
+    let next = firsts
+        .iter()
         .filter(|(_, first)| lingers_until(first).is_none())
-        .min_by_key(rank);
+        .min_by_key(|(order_type, first)| rank(*order_type, first));
     match next {
-        Some((order_type, _)) => Choice::Ready(Seal {
+        Some(&(order_type, _)) => Choice::Ready(Seal {
             order_type,
             before: None,
         }),
-        None => firsts()
-            .filter_map(|(_, first)| lingers_until(&first))
+        None => firsts
+            .iter()
+            .filter_map(|(_, first)| lingers_until(first))
             .min()
             .map_or(Choice::Nothing, Choice::Linger),
+    }
+}
+
+/// The oldest order of all, and those of its type until another type's: nothing passes it.
+fn in_order(
+    firsts: &[(OrderType, First)],
+    lingers_until: impl Fn(&First) -> Option<Timestamp>,
+) -> Choice {
+    let Some(&(order_type, first)) = firsts.iter().min_by_key(|(_, first)| first.seq) else {
+        return Choice::Nothing;
+    };
+    let others = firsts.iter().filter(|(other, _)| *other != order_type);
+    let before = others.map(|(_, other)| other.seq).min();
+    // Where another type waits behind it, its payload can't grow any more.
+    match lingers_until(&first).filter(|_| before.is_none()) {
+        Some(until) => Choice::Linger(until),
+        None => Choice::Ready(Seal { order_type, before }),
     }
 }
 
