@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use super::{ConfigPlace, Exit, Failure};
 use crate::clock::{self, Reading};
@@ -54,7 +53,7 @@ pub(super) fn make<'a>(
     if identity.ledger_id.is_none() {
         let ledger = Ledger::open(ledger, &Reading::take())?;
         if ledger.queue_id() == identity.queue_id
-            && !open.mark(ledger.ledger_id(), None, Duration::from_secs(30))?
+            && !open.mark(ledger.ledger_id(), None, Queue::PATIENCE)?
         {
             return Err(Failure::new(
                 Exit::Failed,

@@ -307,7 +307,8 @@ impl Queue {
         self.visible.seq
     }
 
-    /// The newest order and the newest withdrawal that are certainly on disk.
+    /// The newest order and the newest withdrawal that are certainly on disk: what a power cut
+    /// leaves, which the simulation's goes by.
     pub fn synced(&self) -> (Seq, i64) {
         (self.synced.seq, self.synced.withdrawal)
     }

@@ -4,6 +4,8 @@
 use std::fs;
 
 use insta::assert_snapshot;
+use orderfeed::clock::{Reading, WallTime};
+use orderfeed::store::ledger::{self, Ledger};
 
 use crate::support::{Receiver, Site};
 
@@ -212,4 +214,67 @@ fn an_older_copy_of_the_ledger_is_noticed() {
     [exit 5]
     ");
     assert_eq!(receiver.arrived().len(), 1);
+}
+
+/// A webhook that begins "now" has nothing to show for it but the queue's length.
+#[test]
+fn an_older_copy_is_noticed_where_nothing_was_sent() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", "start = \"now\""));
+    site.enqueue("purchase_order", 1..=5);
+    let copy = fs::read(site.queue()).unwrap();
+    site.enqueue("purchase_order", 6..=10);
+    site.start().stop();
+    fs::write(site.queue(), copy).unwrap();
+    let told = site.told(&["run"]);
+    assert!(
+        told.contains("ends at order 5, and the ledger has seen order 10"),
+        "{told}"
+    );
+}
+
+/// A ledger that is not up to date can't tell what was sent: it begins where it is told to, and
+/// says what it leaves out.
+#[test]
+fn adopting_with_an_older_ledger_says_what_it_leaves_out() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.start().stop();
+    let copy = fs::read(site.ledger()).unwrap();
+    site.enqueue("purchase_order", 1..=10);
+    let daemon = site.start();
+    daemon.wait_for_line("delivered 10");
+    daemon.stop();
+    fs::write(site.ledger(), copy).unwrap();
+    assert_snapshot!(site.told(&["adopt-queue", "--resend-from", "9"]), @"
+    The ledger ./l/ledger.db goes on with the queue ./q/queue.db, from order 9 on; its newest order is 10.
+    erp: orders 1 to 8 are not sent to it again; this ledger is not up to date, and does not know which of them were sent
+    Start the daemon to send them.
+    [exit 0]
+    ");
+    let _daemon = site.start();
+    assert_eq!(receiver.wait_for(2)[1].summary(), "purchase_order 9,10");
+}
+
+/// D4: where the wall clock was set while the ledger was open, time goes on by what it was set
+/// to, and not by what it was before; nothing is due early because of it.
+#[test]
+fn d4_a_wall_clock_that_was_set_makes_no_time_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let reading = |boot: &str, boottime_ms, wall_ms| Reading {
+        boot_id: boot.to_owned(),
+        boottime_ms,
+        wall: WallTime(wall_ms),
+    };
+    let year_2026 = 1_790_000_000_000;
+    // A machine starts with its clock at 1970, and is told the time a minute later.
+    ledger::create(&path, "ledger", "queue", &reading("a", 0, 0)).unwrap();
+    let mut ledger = Ledger::open(&path, &reading("a", 0, 0)).unwrap();
+    ledger.keep_clock(&reading("a", 60_000, year_2026)).unwrap();
+    drop(ledger);
+    // Ten seconds later it starts again.
+    let ledger = Ledger::open(&path, &reading("b", 1_000, year_2026 + 10_000)).unwrap();
+    let shown_ms = ledger.clock().now().ms() - Reading::take().boottime_ms + 1_000;
+    assert!((69_000..=71_000).contains(&shown_ms), "{shown_ms}");
 }

@@ -177,13 +177,7 @@ fn each_line<E>(
     let mut line = Vec::new();
     let mut spot = Spot { line: 0, number: 0 };
     loop {
-        line.clear();
-        if reader
-            .by_ref()
-            .take(LINE_MAX)
-            .read_until(b'\n', &mut line)?
-            == 0
-        {
+        if !read_line(&mut reader, &mut line)? {
             return Ok(());
         }
         spot.line += 1;
@@ -353,18 +347,18 @@ fn offset(text: &str, part: &str) -> usize {
     part.as_ptr().addr() - text.as_ptr().addr()
 }
 
+/// Reads the next line, or the beginning of one that is too long; `false` at the end.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(reader.take(LINE_MAX).read_until(b'\n', line)? > 0)
+}
+
 /// Which shape the file has, by its beginning.
 fn shape(file: File) -> io::Result<Shape> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     loop {
-        line.clear();
-        if reader
-            .by_ref()
-            .take(LINE_MAX)
-            .read_until(b'\n', &mut line)?
-            == 0
-        {
+        if !read_line(&mut reader, &mut line)? {
             return Ok(Shape::Lines);
         }
         let begin = line

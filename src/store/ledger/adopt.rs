@@ -1,7 +1,5 @@
 //! Whether queue and ledger belong together, and how to go on when they do not.
 
-use std::time::Duration;
-
 use rusqlite::{TransactionBehavior, params};
 
 use super::{Ledger, WebhookId, write_lane};
@@ -212,8 +210,9 @@ impl Ledger {
                     state.as_str()
                 ));
             }
-            let parked = forget_what_is_new(&transaction, webhook_id, &lane, newest, same_queue)
-                .during("adopting the queue", &self.path)?;
+            let parked =
+                forget_what_lost_its_meaning(&transaction, webhook_id, &lane, newest, same_queue)
+                    .during("adopting the queue", &self.path)?;
             adoption.parked_forgotten += parked;
             adoption.webhooks.push(adopted);
         }
@@ -230,7 +229,7 @@ impl Ledger {
             self.queue_generation += 1;
         }
         self.queue_id = identity.queue_id;
-        if queue.mark(&self.ledger_id, None, Duration::from_secs(30))? {
+        if queue.mark(&self.ledger_id, None, Queue::PATIENCE)? {
             Ok(adoption)
         } else {
             Err(Error::Disagree(
@@ -255,7 +254,7 @@ impl Ledger {
 
 /// What an adopted queue makes meaningless for a webhook: its selections of earlier seqs, its
 /// parked orders that are read again or are in another file, and what it had seen of the queue.
-fn forget_what_is_new(
+fn forget_what_lost_its_meaning(
     conn: &rusqlite::Connection,
     webhook_id: WebhookId,
     lane: &Lane,
