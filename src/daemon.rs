@@ -221,6 +221,7 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         clock,
         noticed,
         stopping,
+        told_to_stop: reins.stop.clone(),
     };
     let woken = shared.clone();
     let wal = files::with_suffix(&path, "-wal");

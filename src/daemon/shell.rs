@@ -43,8 +43,10 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     /// Counts the looks that found something.
     pub(super) noticed: watch::Sender<u64>,
-    /// Whether no further request is to be started.
+    /// Whether no further request is to be started, because the daemon ends.
     pub(super) stopping: watch::Receiver<bool>,
+    /// Whether the daemon was told to end: that counts at once, before it gets to it.
+    pub(super) told_to_stop: watch::Receiver<bool>,
 }
 
 impl Shared {
@@ -158,7 +160,7 @@ impl Shell for LaneShell {
     }
 
     fn stopping(&self) -> bool {
-        *self.stopping.borrow()
+        *self.stopping.borrow() || *self.shared.told_to_stop.borrow()
     }
 
     async fn load(&mut self) -> Result<Lane, Halt> {

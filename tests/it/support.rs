@@ -218,6 +218,22 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// SIGSTOP, and waits until none of its threads runs any more.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        let runs = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| !rest.starts_with(['T', 't']))
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while fs::read_dir(&tasks).unwrap().map(Result::unwrap).any(runs) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            thread::yield_now();
+        }
+    }
+
     /// Waits for a line of the log that holds this text, and returns it.
     pub(crate) fn wait_for_line(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
