@@ -1,14 +1,16 @@
 //! The daemon: a lane for each webhook, what wakes them, signals and reload.
 //!
-//! All of it runs on one thread, beside one for the queue and one for the ledger. It decides
-//! nothing about deliveries: that is `feed`'s, carried out by [`lane`].
+//! All of it runs on one thread, beside one that reads the queue. It decides nothing about
+//! deliveries: that is `feed`'s, carried out by [`lane`].
 
+pub mod ahead;
 pub mod lane;
 mod shell;
 mod wake;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,24 +203,28 @@ const SURVEY_MAX: u64 = 100_000;
 /// Runs until it is told to stop, or can't go on. The stores must have been opened by the paths
 /// of the first configuration.
 pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
-    let Stores { queue, ledger } = stores;
+    let Stores { queue, mut ledger } = stores;
+    if let Err(error) = ledger.reserve() {
+        warn!(
+            "{error}; should the disk be full, outcomes may not be recorded, and nothing is sent meanwhile"
+        );
+    }
     let clock = ledger.clock();
     let path = queue.path().to_owned();
     let ledger_path = ledger.path().to_owned();
-    let thread = |source| store::Error::Io {
+    let glance = queue.glance()?;
+    let (queue, queue_thread) = QueueHandle::spawn(queue).map_err(|source| store::Error::Io {
         path: path.clone(),
         doing: "starting a thread",
         source,
-    };
-    let ((queue, queue_thread), (ledger, ledger_thread)) = QueueHandle::spawn(queue)
-        .and_then(|queue| Ok((queue, LedgerHandle::spawn(ledger)?)))
-        .map_err(thread)?;
+    })?;
     let (noticed, _) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let shared = Shared {
         queue,
-        ledger,
+        ledger: LedgerHandle::new(ledger),
         clock,
+        glance: Rc::new(glance),
         noticed,
         stopping,
         told_to_stop: reins.stop.clone(),
@@ -245,12 +251,10 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     waking.abort();
     drop(waking.await);
     let ended = lanes.finish(lasting).await;
-    // All handles are gone: the threads close the files, and leave no WAL behind that could be
+    // All handles are gone: both files are closed, and no WAL is left behind that could be
     // mistaken for another file's.
-    for thread in [queue_thread, ledger_thread] {
-        if let Err(panicked) = thread.join() {
-            std::panic::resume_unwind(panicked);
-        }
+    if let Err(panicked) = queue_thread.join() {
+        std::panic::resume_unwind(panicked);
     }
     ended
 }
@@ -323,11 +327,7 @@ impl Lanes {
     /// What can wait, and holds up nothing when it fails.
     async fn chores(&self) -> Result<(), store::Error> {
         let copied = self.shared.queue.call(Queue::checkpoint).await;
-        let kept = self
-            .shared
-            .ledger
-            .call(|ledger| ledger.keep_clock(&Reading::take()))
-            .await;
+        let kept = self.shared.ledger.get().keep_clock(&Reading::take());
         copied.and(kept)
     }
 
@@ -420,8 +420,8 @@ impl Lanes {
         let registered = self
             .shared
             .ledger
-            .call(move |ledger| ledger.configure(&webhooks, newest, WallTime::now()))
-            .await;
+            .get()
+            .configure(&webhooks, newest, WallTime::now());
         let selections = registered.as_ref().ok().map(|registered| {
             let known = |registered: &Registered| match registered {
                 Registered::Known(webhook_id, _, selections) => {
@@ -431,8 +431,11 @@ impl Lanes {
             };
             registered.values().filter_map(known).collect()
         });
+        let noticed = self.shared.noticed.clone();
         let subscribe = move |queue: &mut Queue| {
             queue.subscribe(selections);
+            // What was read ahead by the old ones is not used any more.
+            noticed.send_modify(|count| *count += 1);
             Ok(())
         };
         self.shared.queue.call(subscribe).await?;
@@ -443,11 +446,10 @@ impl Lanes {
 
     /// Tells the queue how far the ledger came, unless a producer is just writing.
     async fn mark(&self, marked: &mut Option<PayloadId>) -> Result<(), store::Error> {
-        let (ledger_id, last_sealed) = self
-            .shared
-            .ledger
-            .call(|ledger| Ok((ledger.ledger_id().to_owned(), ledger.last_sealed())))
-            .await?;
+        let (ledger_id, last_sealed) = {
+            let ledger = self.shared.ledger.get();
+            (ledger.ledger_id().to_owned(), ledger.last_sealed())
+        };
         if last_sealed.is_none() || last_sealed == *marked {
             return Ok(());
         }

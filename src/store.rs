@@ -2,8 +2,7 @@
 //!
 //! [`queue`] is written by other people's programs, and only read (and marked) by the daemon;
 //! [`ledger`] is the daemon's alone. They have no common transaction: the queue is synced before
-//! the ledger builds on what was seen in it. Everything here blocks; [`worker`] gives each file
-//! a thread of its own.
+//! the ledger builds on what was seen in it. Everything here blocks; [`worker`] says who waits.
 
 pub mod files;
 pub mod ledger;

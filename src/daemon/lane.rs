@@ -69,8 +69,9 @@ pub trait Shell {
     async fn body(&mut self, payload: &Payload) -> Result<Result<Bytes, String>, Halt>;
     /// Writes to the ledger; it is durable when this returns.
     async fn record(&mut self, commit: Commit) -> Result<(), Halt>;
-    /// Sends one request.
-    async fn post(&mut self, settings: &Settings, request: Request) -> Report;
+    /// Sends one request. Meanwhile what `next` will ask for may be read ahead: the lane that
+    /// follows if it is delivered.
+    async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report;
     /// Waits until then, or until something changed.
     async fn wait(&mut self, wait: Wait) -> Result<(), Halt>;
 }
@@ -322,7 +323,8 @@ impl Course {
             attempt: head.attempts,
             body,
         };
-        let report = shell.post(settings, request).await;
+        let next = self.lane.settled(&Verdict::Delivered, shell.now());
+        let report = shell.post(settings, request, &next).await;
         let ended = shell.now();
         // What changed in the configuration meanwhile counts from this judgement on (D9).
         let settings = shell.settings().unwrap_or_else(|| Arc::clone(settings));

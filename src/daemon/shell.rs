@@ -1,17 +1,19 @@
-//! The world of one lane: the stores' threads, the clock, the sender, and what wakes it.
+//! The world of one lane: the stores, the clock, the sender, and what wakes it.
 //!
 //! Where the queue or the ledger refuses for a while (a full disk, a lock), this waits and tries
 //! again, and the lane knows nothing of it; meanwhile it sends nothing.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 use tracing::{error, info};
 
+use super::ahead::{Ahead, AheadPick, Basis};
 use super::lane::{Halt, Settings, Shell};
 use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
@@ -21,7 +23,7 @@ use crate::feed::payload::Payload;
 use crate::feed::timestamp::Timestamp;
 use crate::sender::{Report, Request, Sender};
 use crate::store::ledger::{Change, Commit, WebhookId};
-use crate::store::queue::{Pick, Queue, Scan};
+use crate::store::queue::{Glance, Pick, Queue, Scan};
 use crate::store::worker::{LedgerHandle, QueueHandle};
 use crate::store::{self};
 
@@ -41,7 +43,8 @@ pub(super) struct Shared {
     pub(super) queue: QueueHandle,
     pub(super) ledger: LedgerHandle,
     pub(super) clock: Clock,
-    /// Counts the looks that found something.
+    pub(super) glance: Rc<Glance>,
+    /// Counts the looks that found something, and changes of what webhooks subscribe to.
     pub(super) noticed: watch::Sender<u64>,
     /// Whether no further request is to be started, because the daemon ends.
     pub(super) stopping: watch::Receiver<bool>,
@@ -63,11 +66,20 @@ impl Shared {
             })
             .await
     }
-}
 
-impl Shared {
+    /// The same, and costs next to nothing where nobody committed since the last one.
+    pub(super) async fn look_again(&self) -> Result<(), store::Error> {
+        let glimpse = self.glance.glimpse();
+        if self.glance.is_known(glimpse) {
+            return Ok(());
+        }
+        self.look().await?;
+        self.glance.remember(glimpse);
+        Ok(())
+    }
+
     /// The parked orders that are to be looked at again, or the first of them.
-    async fn parked(
+    fn parked(
         &self,
         webhook_id: WebhookId,
         order_type: OrderType,
@@ -77,10 +89,8 @@ impl Shared {
             return Ok(Vec::new());
         };
         self.ledger
-            .call(move |ledger| {
-                ledger.parked_after(webhook_id, order_type, after, Queue::PARKED_MAX)
-            })
-            .await
+            .get()
+            .parked_after(webhook_id, order_type, after, Queue::PARKED_MAX)
     }
 }
 
@@ -92,6 +102,12 @@ pub(super) struct LaneShell {
     noticed: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
     sender: Sender,
+    /// What is being read ahead.
+    reading: Option<oneshot::Receiver<Result<Ahead, store::Error>>>,
+    /// What was.
+    ahead: Option<Ahead>,
+    /// The next payload's orders, if they were read ahead.
+    next: Option<AheadPick>,
 }
 
 impl LaneShell {
@@ -108,7 +124,37 @@ impl LaneShell {
             shared,
             settings,
             sender,
+            reading: None,
+            ahead: None,
+            next: None,
         }
+    }
+
+    fn basis(&self, settings: &Arc<Settings>) -> Basis {
+        Basis {
+            noticed: *self.noticed.borrow(),
+            settings: Arc::clone(settings),
+        }
+    }
+
+    /// Has the queue's thread read what `lane` will ask for, unless that was done already.
+    fn read_ahead(&mut self, lane: &Lane, settings: &Arc<Settings>) {
+        let basis = self.basis(settings);
+        let is_read = |ahead: &Ahead| ahead.serves(lane, &basis);
+        // With a pause before it, there is time enough then.
+        if !settings.policy.payload_interval.is_zero() || self.ahead.as_ref().is_some_and(is_read) {
+            return;
+        }
+        let (webhook_id, clock, lane) = (self.webhook_id, self.shared.clock, lane.clone());
+        let noticed = self.shared.noticed.clone();
+        let reading = self.shared.queue.begin(move |queue| {
+            let noticed = *noticed.borrow();
+            let basis = Basis { noticed, ..basis };
+            Ahead::read(queue, webhook_id, lane, basis, clock.now())
+        });
+        // Where the queue's thread is gone, whoever needs it next says so.
+        self.reading = reading.ok();
+        self.ahead = None;
     }
 
     /// Asks the store until it does not refuse.
@@ -167,22 +213,39 @@ impl Shell for LaneShell {
         let webhook_id = self.webhook_id;
         self.insist(|shared| {
             let ledger = shared.ledger.clone();
-            async move { ledger.call(move |ledger| ledger.lane(webhook_id)).await }
+            async move { ledger.get().lane(webhook_id) }
         })
         .await
     }
 
     async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Scan, Halt> {
         self.noticed.mark_unchanged();
+        self.next = None;
+        self.insist(|shared| {
+            let shared = shared.clone();
+            async move { shared.look_again().await }
+        })
+        .await?;
+        if let Some(reading) = self.reading.take() {
+            // What went wrong is met again below.
+            self.ahead = reading.await.ok().and_then(Result::ok);
+        }
+        let basis = self.basis(settings);
+        if let Some(ahead) = &mut self.ahead
+            && let Some((scan, next)) = ahead.take(lane, &basis)
+        {
+            self.next = next;
+            return Ok(scan);
+        }
+        self.ahead = None;
         let webhook_id = self.webhook_id;
         let places = lane.places;
         self.insist(|shared| {
             let (shared, settings) = (shared.clone(), Arc::clone(settings));
             async move {
-                shared.look().await?;
                 let mut parked = PerType::default();
                 for (order_type, place) in places.iter() {
-                    parked[order_type] = shared.parked(webhook_id, order_type, place).await?;
+                    parked[order_type] = shared.parked(webhook_id, order_type, place)?;
                 }
                 shared
                     .queue
@@ -204,10 +267,16 @@ impl Shell for LaneShell {
     ) -> Result<Pick, Halt> {
         let webhook_id = self.webhook_id;
         let place = lane.places[seal.order_type];
+        let basis = self.basis(settings);
+        if let Some(next) = self.next.take()
+            && let Some(pick) = next.take(seal, place, newest, &basis)
+        {
+            return Ok(pick);
+        }
         self.insist(|shared| {
             let (shared, settings) = (shared.clone(), Arc::clone(settings));
             async move {
-                let parked = shared.parked(webhook_id, seal.order_type, &place).await?;
+                let parked = shared.parked(webhook_id, seal.order_type, &place)?;
                 shared
                     .queue
                     .call(move |queue| {
@@ -244,7 +313,8 @@ impl Shell for LaneShell {
         Ok(())
     }
 
-    async fn post(&mut self, settings: &Settings, request: Request) -> Report {
+    async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {
+        self.read_ahead(next, settings);
         let report = self.sender.post(&settings.endpoint, request).await;
         failpoint::reach("answered");
         report
@@ -255,6 +325,7 @@ impl Shell for LaneShell {
             Some(until) => (until - self.now()).min(SLEEP_MAX),
             None => Duration::MAX,
         };
+        (self.reading, self.ahead) = (None, None);
         // Where a sender is gone the daemon is ending, and `stopping` says so.
         tokio::select! {
             _ = self.settings.changed() => {}

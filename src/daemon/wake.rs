@@ -42,13 +42,15 @@ pub(super) async fn look_when_written(shared: Shared, wal: &Path) {
     };
     while let Some(Ok(_written)) = events.next().await {
         // What goes wrong here goes wrong for the poll as well, which tells of it.
-        let mut looked = shared.look().await;
-        for pause in BURST {
-            if looked.is_err() {
-                break;
+        let mut pauses = BURST.into_iter();
+        while shared.look_again().await.is_ok()
+            && let Some(pause) = pauses.next()
+        {
+            tokio::select! {
+                // Another commit has a burst of its own.
+                Some(Ok(_written)) = events.next() => pauses = BURST.into_iter(),
+                () = sleep(pause) => {}
             }
-            sleep(pause).await;
-            looked = shared.look().await;
         }
     }
     warn!(

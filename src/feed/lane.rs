@@ -326,13 +326,19 @@ impl Lane {
         lane
     }
 
-    /// The lane whose next payload is sealed, and its first attempt begun.
+    /// The lane that has come so far with a type by sealing a payload of it.
     #[must_use]
-    pub fn sealed(&self, payload: Payload, progress: Progress) -> Self {
-        let order_type = payload.order_type;
+    pub fn passed(&self, order_type: OrderType, progress: Progress) -> Self {
         let mut lane = self.looked(order_type, progress);
         lane.seals = lane.seals.saturating_add(1);
         lane.places[order_type].sealed_last = lane.seals;
+        lane
+    }
+
+    /// The lane whose next payload is sealed, and its first attempt begun.
+    #[must_use]
+    pub fn sealed(&self, payload: Payload, progress: Progress) -> Self {
+        let mut lane = self.passed(payload.order_type, progress);
         lane.head = Some(Head {
             payload,
             attempts: 1,

@@ -52,15 +52,20 @@ impl Resolve for WatchedResolver {
 
 /// A request's body, which says when it begins to leave and when all of it was handed over.
 ///
-/// It is handed over in small pieces, of which the connection takes a few ahead (some 64 KiB):
-/// so much may still be on this side when all of it is said to have left.
+/// It is handed over in pieces, of which the connection takes a few ahead. Those at the end are
+/// small, so that no more than some 64 KiB may still be on this side when all of it is said to
+/// have left.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     rest: Bytes,
     progress: Arc<Progress>,
 }
 
-const PIECE_BYTES: usize = 4 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
+
+const TAIL_BYTES: usize = 64 * 1024;
+
+const PIECE_OF_TAIL_BYTES: usize = 4 * 1024;
 
 impl WatchedBody {
     pub(super) fn new(body: Bytes, progress: Arc<Progress>) -> Self {
@@ -82,7 +87,10 @@ impl Body for WatchedBody {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(PIECE_BYTES);
+        let length = match self.rest.len() {
+            left if left > TAIL_BYTES => (left - TAIL_BYTES).min(PIECE_BYTES),
+            left => left.min(PIECE_OF_TAIL_BYTES),
+        };
         let piece = self.rest.split_to(length);
         let phase = if self.rest.is_empty() {
             Phase::Waiting

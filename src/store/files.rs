@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{During, Error};
@@ -237,6 +238,9 @@ fn connect(kind: Kind, path: &Path) -> Result<Connection, Error> {
     conn.pragma_update(None, "synchronous", "full")
         .during("opening", path)?;
     conn.set_prepared_statement_cache_capacity(64);
+    // Else SQLite plans a statement anew for each value that its range is bound to.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .during("opening", path)?;
     Ok(conn)
 }
 

@@ -1,7 +1,12 @@
-//! A thread of its own for each of the two files, so that nothing asynchronous ever waits for a
-//! disk or a lock.
+//! Who does the blocking: the queue has a thread of its own, the ledger is shared by the lanes.
+//!
+//! The queue is read while requests are in flight, so its reader is elsewhere. A commit to the
+//! ledger is what a lane's next request waits for: done by the lanes' own thread it costs the sync
+//! alone, where handing it over and back costs as much again (ARCHITECTURE.md has the figures).
 
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
@@ -10,7 +15,7 @@ use super::Error;
 use super::ledger::{Commit, Ledger};
 use super::queue::Queue;
 
-/// Jobs that wait for a thread, at most; who asks for one more waits.
+/// Jobs that wait for the queue's thread, at most; who asks for one more waits.
 const JOBS_MAX: usize = 1_024;
 
 /// Commits that share a transaction, at most.
@@ -18,23 +23,14 @@ const SHARED_MAX: usize = 64;
 
 /// The queue, on its thread.
 #[derive(Clone, Debug)]
-pub struct QueueHandle(SyncSender<Job<Queue>>);
+pub struct QueueHandle(SyncSender<Job>);
 
-/// The ledger, on its thread.
-#[derive(Clone, Debug)]
-pub struct LedgerHandle(SyncSender<LedgerJob>);
-
-type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
-
-enum LedgerJob {
-    Do(Job<Ledger>),
-    Record(Box<Commit>, oneshot::Sender<Result<(), Error>>),
-}
+type Job = Box<dyn FnOnce(&mut Queue) + Send>;
 
 impl QueueHandle {
     /// Gives the queue to a thread, which ends, and closes it, when all handles are gone.
     pub fn spawn(mut queue: Queue) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (sender, jobs) = sync_channel::<Job<Queue>>(JOBS_MAX);
+        let (sender, jobs) = sync_channel::<Job>(JOBS_MAX);
         let thread = thread::Builder::new()
             .name("queue".to_owned())
             .spawn(move || {
@@ -50,70 +46,61 @@ impl QueueHandle {
         &self,
         job: impl FnOnce(&mut Queue) -> Result<R, Error> + Send + 'static,
     ) -> Result<R, Error> {
+        self.begin(job)?.await.map_err(|_gone| Error::Stopped)?
+    }
+
+    /// Has it done on the queue's thread; what comes of it can be asked for later.
+    pub fn begin<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Queue) -> Result<R, Error> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<R, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
-        let job: Job<Queue> = Box::new(move |queue| drop(reply.send(job(queue))));
+        let job: Job = Box::new(move |queue| drop(reply.send(job(queue))));
         self.0.send(job).map_err(|_gone| Error::Stopped)?;
-        answer.await.map_err(|_gone| Error::Stopped)?
+        Ok(answer)
     }
 }
 
+/// The ledger, shared by all on the lanes' thread; closed when all handles are gone.
+#[derive(Clone, Debug)]
+pub struct LedgerHandle(Rc<RefCell<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    ledger: Ledger,
+    /// What is yet to be recorded, and who waits for it.
+    waiting: Vec<(Commit, oneshot::Sender<Result<(), Error>>)>,
+}
+
 impl LedgerHandle {
-    /// Gives the ledger to a thread, which ends, and closes it, when all handles are gone.
-    pub fn spawn(mut ledger: Ledger) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (sender, jobs) = sync_channel::<LedgerJob>(JOBS_MAX);
-        let thread = thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || serve(&mut ledger, &jobs))?;
-        Ok((Self(sender), thread))
+    /// Shares the ledger.
+    pub fn new(ledger: Ledger) -> Self {
+        let waiting = Vec::new();
+        Self(Rc::new(RefCell::new(Shared { ledger, waiting })))
     }
 
-    /// Does it on the ledger's thread.
-    pub async fn call<R: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut Ledger) -> Result<R, Error> + Send + 'static,
-    ) -> Result<R, Error> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job<Ledger> = Box::new(move |ledger| drop(reply.send(job(ledger))));
-        self.0
-            .send(LedgerJob::Do(job))
-            .map_err(|_gone| Error::Stopped)?;
-        answer.await.map_err(|_gone| Error::Stopped)?
+    /// The ledger itself; not to be kept over an await.
+    pub fn get(&self) -> RefMut<'_, Ledger> {
+        RefMut::map(self.0.borrow_mut(), |shared| &mut shared.ledger)
     }
 
     /// Records a commit; lanes that are ready together share one transaction, and so one sync.
     pub async fn record(&self, commit: Commit) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.0
-            .send(LedgerJob::Record(Box::new(commit), reply))
-            .map_err(|_gone| Error::Stopped)?;
+        self.0.borrow_mut().waiting.push((commit, reply));
+        // Whoever else is ready now adds to it; the first that goes on records all.
+        tokio::task::yield_now().await;
+        self.0.borrow_mut().record_waiting();
         answer.await.map_err(|_gone| Error::Stopped)?
     }
 }
 
-fn serve(ledger: &mut Ledger, jobs: &Receiver<LedgerJob>) {
-    while let Ok(job) = jobs.recv() {
-        let mut next = Some(job);
-        while let Some(job) = next.take() {
-            match job {
-                LedgerJob::Do(job) => job(ledger),
-                LedgerJob::Record(commit, reply) => {
-                    let (mut commits, mut replies) = (vec![*commit], vec![reply]);
-                    while commits.len() < SHARED_MAX {
-                        match jobs.try_recv() {
-                            Ok(LedgerJob::Record(commit, reply)) => {
-                                commits.push(*commit);
-                                replies.push(reply);
-                            }
-                            Ok(other) => {
-                                next = Some(other);
-                                break;
-                            }
-                            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                        }
-                    }
-                    record(ledger, &commits, replies);
-                }
-            }
+impl Shared {
+    fn record_waiting(&mut self) {
+        while !self.waiting.is_empty() {
+            let count = self.waiting.len().min(SHARED_MAX);
+            let (commits, replies): (Vec<_>, Vec<_>) = self.waiting.drain(..count).unzip();
+            record(&mut self.ledger, &commits, replies);
         }
     }
 }

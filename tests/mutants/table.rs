@@ -12,7 +12,7 @@ pub(crate) struct Mutant {
 }
 
 /// All of them, in the order of the rules.
-pub(crate) const MUTANTS: [Mutant; 23] = [
+pub(crate) const MUTANTS: [Mutant; 25] = [
     Mutant {
         name: "a payload larger than payload_max_bytes",
         rule: "D1",
@@ -33,6 +33,20 @@ pub(crate) const MUTANTS: [Mutant; 23] = [
         file: "src/feed/lane.rs",
         find: "lane.places[order_type].sealed_last = lane.seals;",
         replace: "lane.places[order_type].sealed_last = 1;",
+    },
+    Mutant {
+        name: "read ahead, and never again",
+        rule: "D2",
+        file: "src/daemon/ahead.rs",
+        find: "self.noticed == other.noticed && Arc::ptr_eq(&self.settings, &other.settings)",
+        replace: "Arc::ptr_eq(&self.settings, &other.settings)",
+    },
+    Mutant {
+        name: "read ahead for a lane that stood elsewhere",
+        rule: "D18",
+        file: "src/daemon/ahead.rs",
+        find: "let turn = self.turns.pop_front().filter(|_| serves)?;",
+        replace: "let turn = self.turns.pop_front().filter(|_| serves || true)?;",
     },
     Mutant {
         name: "sealed ahead of the interval",
@@ -108,7 +122,7 @@ pub(crate) const MUTANTS: [Mutant; 23] = [
         name: "delivered before it was sent",
         rule: "D18",
         file: "src/daemon/lane.rs",
-        find: "        let report = shell.post(settings, request).await;\n",
+        find: "        let report = shell.post(settings, request, &next).await;\n",
         replace: "        let early = Report {
             outcome: Outcome::Answered { status: 200, retry_after: None },
             error: None,
@@ -125,7 +139,7 @@ pub(crate) const MUTANTS: [Mutant; 23] = [
         };
         self.draft(shell).changes.push(change);
         self.flush(shell).await?;
-        let report = shell.post(settings, request).await;
+        let report = shell.post(settings, request, &next).await;
         if report.outcome.status() != Some(0) {
             return Ok(());
         }

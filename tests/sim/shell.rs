@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use orderfeed::clock::WallTime;
+use orderfeed::daemon::ahead::{Ahead, AheadPick, Basis};
 use orderfeed::daemon::lane::{Halt, Settings, Shell};
 use orderfeed::feed::lane::{Lane, Place, Seal, Wait};
 use orderfeed::feed::order::{OrderType, PerType, Seq};
@@ -31,6 +32,8 @@ pub(crate) struct SimShell {
     settings_seen: u64,
     /// What selected when it was asked last what waits.
     selected_by: Option<Rc<Hook>>,
+    ahead: Option<Ahead>,
+    next: Option<AheadPick>,
 }
 
 impl SimShell {
@@ -42,6 +45,16 @@ impl SimShell {
             looks_seen: 0,
             settings_seen: 0,
             selected_by: None,
+            ahead: None,
+            next: None,
+        }
+    }
+
+    /// What the daemon's shell reads ahead by.
+    fn basis(world: &World, settings: &Arc<Settings>) -> Basis {
+        Basis {
+            noticed: world.life().looks,
+            settings: Arc::clone(settings),
         }
     }
 
@@ -95,10 +108,20 @@ impl Shell for SimShell {
     async fn waiting(&mut self, lane: &Lane, settings: &Arc<Settings>) -> Result<Scan, Halt> {
         self.looks_seen = self.world.borrow().life().looks;
         let webhook_id = self.webhook_id;
-        let (scan, selected_by) = self
+        let mut ahead = self.ahead.take();
+        let (scan, next, selected_by) = self
             .act(|world| {
                 world.look();
                 world.oracle.looked_for(webhook_id);
+                let basis = Self::basis(world, settings);
+                let read = ahead.as_mut().and_then(|ahead| ahead.take(lane, &basis));
+                if let Some((scan, next)) = read {
+                    world.stats().count("turns read ahead");
+                    return Ok((scan, next, world.subscribed(webhook_id)));
+                }
+                if ahead.take().is_some() {
+                    world.stats().count("turns read ahead in vain");
+                }
                 let life = world.life();
                 let mut parked = PerType::default();
                 for (order_type, place) in lane.places.iter() {
@@ -106,10 +129,11 @@ impl Shell for SimShell {
                 }
                 let (places, policy) = (&lane.places, &settings.policy);
                 let scan = life.queue.waiting(webhook_id, places, &parked, policy)?;
-                Ok((scan, world.subscribed(webhook_id)))
+                Ok((scan, None, world.subscribed(webhook_id)))
             })
             .await
             .map_err(Halt::Store)?;
+        (self.ahead, self.next) = (ahead, next);
         self.selected_by = selected_by;
         Ok(scan)
     }
@@ -124,14 +148,20 @@ impl Shell for SimShell {
         let webhook_id = self.webhook_id;
         let decided_at = self.decided_at.get();
         let selected_by = self.selected_by.clone();
+        let next = self.next.take();
         self.act(|world| {
             let life = world.life();
             let place = lane.places[seal.order_type];
-            let parked = parked_of(life, webhook_id, seal.order_type, &place)?;
-            let policy = &settings.policy;
-            let pick = life
-                .queue
-                .pick(webhook_id, seal, place, &parked, newest, policy)?;
+            let basis = Self::basis(world, settings);
+            let pick = match next.and_then(|next| next.take(seal, place, newest, &basis)) {
+                Some(pick) => pick,
+                None => {
+                    let parked = parked_of(life, webhook_id, seal.order_type, &place)?;
+                    let policy = &settings.policy;
+                    life.queue
+                        .pick(webhook_id, seal, place, &parked, newest, policy)?
+                }
+            };
             // One that was made by other selections than the decision is dropped.
             if pick.selections_version == Some(lane.selections_version) {
                 let hook = world
@@ -178,11 +208,23 @@ impl Shell for SimShell {
         .map_err(Halt::Store)
     }
 
-    async fn post(&mut self, settings: &Settings, request: Request) -> Report {
+    async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {
         let webhook_id = self.webhook_id;
         let started_at = self.wall();
-        self.act(|world| world.begin_post(webhook_id, settings, &request))
-            .await;
+        let mut ahead = self.ahead.take();
+        self.act(|world| {
+            world.begin_post(webhook_id, settings, &request);
+            let basis = Self::basis(world, settings);
+            if !ahead
+                .as_ref()
+                .is_some_and(|ahead| ahead.serves(next, &basis))
+            {
+                let (life, now) = (world.life(), world.now());
+                ahead = Ahead::read(&life.queue, webhook_id, next.clone(), basis, now).ok();
+            }
+        })
+        .await;
+        self.ahead = ahead;
         // Comes back when the answer is there.
         self.world.borrow_mut().end_post(webhook_id, started_at)
     }

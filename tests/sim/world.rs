@@ -273,6 +273,8 @@ impl World {
         let selections = applied.selections.iter();
         let known = selections.map(|(webhook_id, (known, _))| (*webhook_id, known.clone()));
         life.queue.subscribe(Some(known.collect()));
+        // What was read ahead by the old ones is not used any more.
+        life.looks += 1;
         let selections = applied.selections.iter();
         life.subscribed = selections
             .map(|(webhook_id, (_, hook))| (*webhook_id, Rc::clone(hook)))
