@@ -20,6 +20,7 @@
 
 mod delivery;
 mod demo;
+mod disk;
 mod enqueue;
 mod help;
 mod power_cut;

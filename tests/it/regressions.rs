@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -14,6 +12,7 @@ use std::time::{Duration, Instant};
 use insta::assert_snapshot;
 use rusqlite::Connection;
 
+use crate::disk::Disk;
 use crate::producers::skip;
 use crate::support::{Answer, Arrived, Daemon, Gate, OK, PATIENCE, Receiver, Site};
 
@@ -218,54 +217,15 @@ fn adopting_what_belongs_together_is_refused() {
     assert_eq!(receiver.arrived().len(), 1);
 }
 
-/// A disk of 8 MiB, in memory.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mounted_at(path: &Path) -> Result<Self, String> {
-        fs::create_dir(path).unwrap();
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8m,mode=2770", "tmpfs"])
-            .arg(path)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            Ok(Self(path.to_owned()))
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    }
-
-    /// Leaves no room on it.
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.0.join("filler")).unwrap();
-        let full = loop {
-            if let Err(error) = filler.write_all(&[0; 4_096]) {
-                break error;
-            }
-        };
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).output());
-    }
-}
-
 /// D18: what a producer could still commit is delivered, though the disk is so full that the WAL
 /// can't be copied back into the queue; also by a daemon that starts then.
 #[test]
 fn a_full_disk_under_the_queue_stops_no_delivery() {
     let receiver = Receiver::ok();
     let site = Site::bare(&receiver.webhook("erp", "payload_max_items = 1000"));
-    let disk = match SmallDisk::mounted_at(site.queue().parent().unwrap()) {
+    let disk = match Disk::mounted_at(site.queue().parent().unwrap(), 8) {
         Ok(disk) => disk,
-        Err(error) => {
-            skip(&format!("no tmpfs can be mounted: {error}"));
-            return;
-        }
+        Err(why) => return skip(&format!("no disk to fill: {why}")),
     };
     let (status, told) = site.run(&["init"]);
     assert!(status.success(), "{told}");
