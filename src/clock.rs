@@ -27,6 +27,11 @@ impl Clock {
         }
     }
 
+    /// What it shows at the moment of the reading.
+    pub const fn at(self, reading: &Reading) -> Timestamp {
+        Timestamp::from_ms(reading.boottime_ms + self.offset_ms)
+    }
+
     /// Now, on the ledger's clock.
     pub fn now(self) -> Timestamp {
         Timestamp::from_ms(boottime_ms() + self.offset_ms)

@@ -241,11 +241,12 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         running: BTreeMap::new(),
         tasks: JoinSet::new(),
     };
-    let lasting = match lanes.apply(&config).await {
-        Ok(()) => {
+    let lasting = match lanes.begin(&config, &mut reins.stop).await {
+        Ok(true) => {
             info!(version = VERSION, "orderfeed {VERSION} runs");
             lanes.govern(config, &mut reins).await
         }
+        Ok(false) => None,
         Err(error) => Some(error),
     };
     waking.abort();
@@ -270,6 +271,33 @@ struct Lanes {
 }
 
 impl Lanes {
+    /// Gives every webhook its lane, and waits for that while a store refuses for a while; `false`
+    /// if it was told to stop meanwhile.
+    async fn begin(
+        &mut self,
+        config: &Config,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, store::Error> {
+        let mut refused = false;
+        loop {
+            match self.apply(config).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_lasting() => return Err(error),
+                Err(error) if !refused => {
+                    error!(
+                        "{error}; nothing is sent until this is mended, and it is tried again every second"
+                    );
+                    refused = true;
+                }
+                Err(_again) => {}
+            }
+            tokio::select! {
+                _ = stop.changed() => return Ok(false),
+                () = tokio::time::sleep(CHORE_GAP) => {}
+            }
+        }
+    }
+
     /// Looks, marks and reloads until it is time to end; the error that ends it, if any.
     async fn govern(&mut self, mut config: Arc<Config>, reins: &mut Reins) -> Option<store::Error> {
         let mut poll = ticks(config.queue.poll_interval);
@@ -277,6 +305,7 @@ impl Lanes {
         let mut mark = ticks(MARK_GAP);
         let mut marked = None;
         let mut refused = false;
+        let mut mark_refused = false;
         let mut chores_refused = false;
         loop {
             tokio::select! {
@@ -293,7 +322,9 @@ impl Lanes {
                     }
                 }
                 _ = poll.tick() => match self.shared.look().await {
-                    Ok(()) => refused = false,
+                    Ok(()) => if std::mem::take(&mut refused) {
+                        info!("the queue is back, and new orders are noticed");
+                    },
                     Err(error) if error.is_lasting() => return Some(error),
                     Err(error) if !refused => {
                         error!("{error}; new orders are not noticed until this is mended");
@@ -309,11 +340,14 @@ impl Lanes {
                     }
                     Err(_again) => {}
                 },
-                _ = mark.tick() => {
-                    if let Err(error) = self.mark(&mut marked).await {
+                _ = mark.tick() => match self.mark(&mut marked).await {
+                    Ok(()) => mark_refused = false,
+                    Err(error) if !mark_refused => {
                         warn!("{error}; the queue is not told how far the ledger came, and will be later");
+                        mark_refused = true;
                     }
-                }
+                    Err(_again) => {}
+                },
                 // A lane only ends by itself when a store is lastingly out of order.
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(Halt::Store(error)) => return Some(error),

@@ -48,7 +48,7 @@ pub enum Error {
     #[error("{0}")]
     Disagree(String),
     /// SQLite refused.
-    #[error("{}: {doing}: {source}", .path.display())]
+    #[error("{}: {doing}: {source}{hint}", .path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -56,6 +56,8 @@ pub enum Error {
         doing: &'static str,
         /// What SQLite says.
         source: rusqlite::Error,
+        /// What the system says, which SQLite leaves out.
+        hint: files::Hint,
     },
     /// The file system refused.
     #[error("{}: {doing}: {source}", .path.display())]
@@ -87,6 +89,11 @@ impl Error {
         }
     }
 
+    /// Whether there is no room left on a disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+
     /// Whether trying again can't help: the file is damaged, foreign, replaced, or held.
     pub fn is_lasting(&self) -> bool {
         match self {
@@ -116,6 +123,7 @@ impl<T> During<T> for rusqlite::Result<T> {
         self.map_err(|source| Error::Sqlite {
             path: path.to_owned(),
             doing,
+            hint: files::Hint::about(path, &source),
             source,
         })
     }

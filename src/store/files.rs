@@ -1,6 +1,7 @@
 //! What the two files have in common: how they are made and opened, what marks them as ours,
 //! and who may reach them.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -153,6 +154,7 @@ pub fn open(kind: Kind, path: &Path) -> Result<Connection, Error> {
         ));
     }
     refuse_network_file_system(path)?;
+    refuse_read_only(path)?;
     if let Some(what) = unwritable(path, &metadata) {
         return Err(not_permitted(path, &what));
     }
@@ -273,6 +275,82 @@ fn refuse_network_file_system(path: &Path) -> Result<(), Error> {
         path,
         format!("lies on a network file system ({name}); use a local disk"),
     ))
+}
+
+/// A file system that is read-only for now is nobody's lack of a right.
+fn refuse_read_only(path: &Path) -> Result<(), Error> {
+    use rustix::fs::{Access, access};
+    match access(path, Access::WRITE_OK) {
+        Err(read_only @ rustix::io::Errno::ROFS) => {
+            Err(std::io::Error::from(read_only)).during("opening", path)
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Why SQLite failed, where it only says that it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// It said all that is known.
+    Nothing,
+    /// No room is left on the disk.
+    Full,
+    /// The file system is read-only.
+    ReadOnly,
+    /// This process has as many files open as it may.
+    NoDescriptors,
+    /// The disk refused.
+    Failing,
+}
+
+impl Hint {
+    /// What the system says at this moment.
+    pub fn about(path: &Path, error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, ReadOnly, SystemIoFailure};
+        use rustix::io::Errno;
+        let Some(code @ (CannotOpen | DiskFull | ReadOnly | SystemIoFailure)) =
+            error.sqlite_error_code()
+        else {
+            return Self::Nothing;
+        };
+        if code == DiskFull {
+            return Self::Full;
+        }
+        // Not the file itself: closing it would drop SQLite's locks.
+        let opened = fs::File::open("/dev/null");
+        if let Some(Errno::MFILE | Errno::NFILE) =
+            opened.err().as_ref().and_then(Errno::from_io_error)
+        {
+            return Self::NoDescriptors;
+        }
+        match rustix::fs::statvfs(folder_of(path)) {
+            Ok(disk) if disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => {
+                Self::ReadOnly
+            }
+            Ok(disk) if disk.f_bavail == 0 => Self::Full,
+            Ok(_) | Err(_) if code == SystemIoFailure => Self::Failing,
+            Ok(_) | Err(_) => Self::Nothing,
+        }
+    }
+}
+
+/// What it is, and what to do; to stand behind what SQLite says.
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "",
+            Self::Full => "; no room is left on its disk (or in a quota): make room there",
+            Self::ReadOnly => {
+                "; its file system is mounted read-only: `dmesg` may say why; mount it read-write again"
+            }
+            Self::NoDescriptors => {
+                "; no file descriptors are left: raise LimitNOFILE= of the service, or `ulimit -n`"
+            }
+            Self::Failing => {
+                "; the disk may be failing: the kernel's log (`dmesg`) says more"
+            }
+        })
+    }
 }
 
 /// Why this process can't write the file, if it can't.

@@ -67,8 +67,9 @@ pub struct Ledger {
     /// Another file under this name is another ledger.
     file: files::Identity,
     clock: Clock,
-    /// How far the wall clock was ahead of the boot's when the clock was last written down.
-    ahead_ms: i64,
+    /// How far the wall clock was ahead of the boot's when the clock was last written down;
+    /// `None`: there was no room for that when the ledger was opened.
+    ahead_ms: Option<i64>,
     ledger_id: String,
     queue_id: String,
     queue_generation: i64,
@@ -214,7 +215,7 @@ impl Ledger {
                 path: path.to_owned(),
                 file,
                 clock: Clock::showing(Timestamp::default(), reading),
-                ahead_ms: 0,
+                ahead_ms: None,
                 ledger_id,
                 queue_id,
                 queue_generation,
@@ -222,9 +223,13 @@ impl Ledger {
                 _lock: lock,
             })?;
         ledger
-            .set_clock(reading)
-            .during("setting its clock", path)?;
-        Ok(ledger)
+            .read_clock(reading)
+            .during("reading its clock", path)?;
+        match ledger.write_clock(reading) {
+            // What was written down last will do, until there is room.
+            Err(error) if error.is_full() => Ok(ledger),
+            written => written.map(|()| ledger),
+        }
     }
 
     /// Takes room on the disk for what is yet to be recorded, in the file and in its WAL: outcomes
@@ -398,17 +403,16 @@ impl Ledger {
     /// Writes down where the clock stands, if the wall clock was set since that was last done:
     /// over a reboot, time goes on by the wall clock.
     pub fn keep_clock(&mut self, reading: &Reading) -> Result<(), Error> {
-        let drift_ms = reading.ahead_ms().abs_diff(self.ahead_ms);
-        if drift_ms < CLOCK_DRIFT_MS_MAX {
+        let is_kept = |ahead_ms| reading.ahead_ms().abs_diff(ahead_ms) < CLOCK_DRIFT_MS_MAX;
+        if self.ahead_ms.is_some_and(is_kept) {
             return Ok(());
         }
-        self.set_clock(reading)
-            .during("keeping its clock", &self.path)
+        self.write_clock(reading)
     }
 
     /// The clock goes on where it stood: exactly within a boot, and by the wall clock over a
     /// reboot, but never backwards.
-    fn set_clock(&mut self, reading: &Reading) -> rusqlite::Result<()> {
+    fn read_clock(&mut self, reading: &Reading) -> rusqlite::Result<()> {
         let (clock_ms, boot_id, boottime_ms, wall_at): (i64, String, i64, i64) =
             self.conn.query_row(
                 "SELECT clock_ms, boot_id, boottime_ms, wall_at FROM ledger WHERE id = 1",
@@ -428,13 +432,19 @@ impl Ledger {
             clock_ms.saturating_add(passed_ms).max(latest_ms)
         };
         self.clock = Clock::showing(Timestamp::from_ms(now_ms), reading);
-        self.ahead_ms = reading.ahead_ms();
+        Ok(())
+    }
+
+    fn write_clock(&mut self, reading: &Reading) -> Result<(), Error> {
+        let now = self.clock.at(reading);
         self.conn
             .execute(
                 "UPDATE ledger SET clock_ms = ?1, boot_id = ?2, boottime_ms = ?3, wall_at = ?4 WHERE id = 1",
-                params![now_ms, reading.boot_id, reading.boottime_ms, reading.wall.0],
+                params![now.ms(), reading.boot_id, reading.boottime_ms, reading.wall.0],
             )
-            .map(drop)
+            .during("keeping its clock", &self.path)?;
+        self.ahead_ms = Some(reading.ahead_ms());
+        Ok(())
     }
 }
 
@@ -482,10 +492,16 @@ fn lock(path: &Path) -> Result<File, Error> {
                     .during("locking the ledger", &lock_path)?;
             }
             let holder = format!("process {}\n", std::process::id());
-            file.set_len(0)
-                .and_then(|()| file.write_all(holder.as_bytes()))
-                .during("locking the ledger", &lock_path)?;
-            Ok(file)
+            let written = file
+                .set_len(0)
+                .and_then(|()| file.write_all(holder.as_bytes()));
+            match written {
+                // It is locked all the same, and only does not say by whom.
+                Err(full) if full.kind() == std::io::ErrorKind::StorageFull => Ok(file),
+                written => written
+                    .map(|()| file)
+                    .during("locking the ledger", &lock_path),
+            }
         }
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();

@@ -613,6 +613,7 @@ impl Queue {
         let failed = |source| Error::Sqlite {
             path: path.clone(),
             doing: "queueing orders",
+            hint: files::Hint::about(path, &source),
             source,
         };
         let transaction = self
