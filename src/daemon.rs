@@ -307,6 +307,7 @@ impl Lanes {
         let mut refused = false;
         let mut mark_refused = false;
         let mut chores_refused = false;
+        let mut wal_pinned = false;
         loop {
             tokio::select! {
                 _ = reins.stop.changed() => return None,
@@ -333,7 +334,11 @@ impl Lanes {
                     Err(_again) => {}
                 },
                 _ = chores.tick() => match self.chores().await {
-                    Ok(()) => chores_refused = false,
+                    Ok(None) => (chores_refused, wal_pinned) = (false, false),
+                    Ok(Some(pages)) => if !std::mem::replace(&mut wal_pinned, true) {
+                        let mebibytes = pages / 256;
+                        warn!("{}-wal has grown to {mebibytes} MiB, and grows on: a program reads the queue in a transaction that it does not end, or commits without a pause; deliveries go on, but find it (`fuser` names who has the file open)", config.queue.path.display());
+                    },
                     Err(error) if !chores_refused => {
                         warn!("{error}; deliveries go on, and this is tried again every second");
                         chores_refused = true;
@@ -358,11 +363,11 @@ impl Lanes {
         }
     }
 
-    /// What can wait, and holds up nothing when it fails.
-    async fn chores(&self) -> Result<(), store::Error> {
+    /// What can wait, and holds up nothing when it fails; the pages of a WAL that grows on.
+    async fn chores(&self) -> Result<Option<i64>, store::Error> {
         let copied = self.shared.queue.call(Queue::checkpoint).await;
         let kept = self.shared.ledger.get().keep_clock(&Reading::take());
-        copied.and(kept)
+        kept.and(copied)
     }
 
     /// Ends all lanes, each after its request in flight.

@@ -405,11 +405,15 @@ pub fn identity(path: &Path) -> Result<Identity, Error> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// An error if the name no longer stands for the file that was opened by it.
-pub fn refuse_replaced(path: &Path, opened: Identity) -> Result<(), Error> {
+/// An error if the name no longer stands for the file that was opened by it. Then the WAL is
+/// emptied into the file that it belongs to: SQLite would take it for the other one's.
+pub fn refuse_replaced(conn: &Connection, path: &Path, opened: Identity) -> Result<(), Error> {
     if identity(path).ok() == Some(opened) {
         return Ok(());
     }
+    // Where somebody is in the way it stays; there is nothing more to be done about it from here.
+    drop(conn.busy_timeout(std::time::Duration::from_secs(1)));
+    drop(conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     Err(foreign(
         path,
         "was replaced or removed while the daemon had it open; put the old file back, or start again and follow what is said then".to_owned(),

@@ -273,7 +273,7 @@ impl Ledger {
     /// nothing.
     pub fn record(&mut self, commits: &[Commit]) -> Result<(), Error> {
         // What is written into a file that has no name any more is gone at the next start.
-        files::refuse_replaced(&self.path, self.file)?;
+        files::refuse_replaced(&self.conn, &self.path, self.file)?;
         let generation = self.queue_generation;
         let transaction = self
             .conn

@@ -10,6 +10,7 @@ pub mod rules;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,15 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Looks remembered, for telling when an order was noticed.
 const LOOKS_MAX: usize = 256;
 
+/// A WAL of so many pages (of 4 KiB) is made to begin anew.
+const WAL_PAGES_MAX: i64 = 4_000;
+
+/// To begin it anew it waits so long for producers and readers, and producers for it.
+const RESTART_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Of a WAL that can't, and has so many pages, somebody should know.
+const WAL_PAGES_TOLD: i64 = 8_000;
+
 /// Makes a new, empty queue.
 pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
     files::create(KIND, path, |conn| {
@@ -67,6 +77,8 @@ pub struct Queue {
     /// The `-wal`, for syncing it; opening it drops no locks of SQLite's, as opening the
     /// database file would.
     wal: Option<File>,
+    /// Whether a sync of the `-wal` failed, and was not made good yet.
+    sync_failed: bool,
     /// SQLite's `data_version` at the last look: it changes when others commit.
     data_version: Option<i64>,
     visible: Visible,
@@ -202,6 +214,7 @@ impl Queue {
             path: path.to_owned(),
             file: files::identity(path)?,
             wal: None,
+            sync_failed: false,
             data_version: None,
             visible: Visible::default(),
             synced: Visible::default(),
@@ -241,6 +254,7 @@ impl Queue {
         last_payload_id: Option<PayloadId>,
         patience: Duration,
     ) -> Result<bool, Error> {
+        self.refuse_replaced()?;
         let marked = self.conn.busy_timeout(patience).and_then(|()| {
             let transaction = self
                 .conn
@@ -270,7 +284,7 @@ impl Queue {
             return Ok(false);
         }
         // Orders would go into the other file, and none from there would leave.
-        files::refuse_replaced(&self.path, self.file)?;
+        self.refuse_replaced()?;
         let version = self
             .conn
             .prepare_cached("PRAGMA data_version")
@@ -640,16 +654,38 @@ impl Queue {
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Copies the WAL back into the file, as far as nobody is in the way: now and then, and long
-    /// before a producer's own SQLite (perhaps an old one) would do it, at 1,000 pages.
-    pub fn checkpoint(&mut self) -> Result<(), Error> {
+    /// before a producer's own SQLite (perhaps an old one) would do it, at 1,000 pages. Returns
+    /// the WAL's pages if it goes on growing all the same, because somebody reads in it.
+    pub fn checkpoint(&mut self) -> Result<Option<i64>, Error> {
         if !self.uncopied {
-            return Ok(());
+            return Ok(None);
         }
+        // What would be copied from a WAL that is not on disk: after a power cut, what is left of
+        // it would be taken for newer than the copies.
+        self.sync(self.synced)?;
+        let (_, pages) = self.copy_back("PRAGMA wal_checkpoint(PASSIVE)")?;
+        self.uncopied = pages >= WAL_PAGES_MAX;
+        if !self.uncopied {
+            return Ok(None);
+        }
+        // Producers that commit without a pause leave it no moment to begin anew by itself.
         self.conn
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .busy_timeout(RESTART_PATIENCE)
             .during("copying the WAL back", &self.path)?;
-        self.uncopied = false;
-        Ok(())
+        let copied = self.copy_back("PRAGMA wal_checkpoint(RESTART)");
+        self.conn
+            .busy_timeout(Self::PATIENCE)
+            .during("copying the WAL back", &self.path)?;
+        let (busy, pages) = copied?;
+        self.uncopied = busy;
+        Ok(Some(pages).filter(|&pages| busy && pages >= WAL_PAGES_TOLD))
+    }
+
+    /// Whether somebody was in the way, and how many pages the WAL has.
+    fn copy_back(&self, how: &str) -> Result<(bool, i64), Error> {
+        self.conn
+            .query_row(how, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .during("copying the WAL back", &self.path)
     }
 
     fn newest(&self) -> Result<Visible, Error> {
@@ -669,16 +705,60 @@ impl Queue {
         let wal = match self.wal.take() {
             Some(wal) => wal,
             None => {
-                let wal = File::open(&path).during("opening it for syncing", &path)?;
+                let wal = File::options()
+                    .read(true)
+                    .write(true)
+                    .open(&path)
+                    .during("opening it for syncing", &path)?;
                 files::sync_folder(&path)?;
                 wal
             }
         };
-        wal.sync_data()
-            .map(|()| self.synced = newest)
-            .during("syncing", &path)?;
+        let made_good = if self.sync_failed {
+            self.write_again(&wal)
+        } else {
+            Ok(())
+        };
+        let synced = made_good.and_then(|()| wal.sync_data().during("syncing", &path));
+        // Kept open: the kernel tells each open file once of what it could not write, and new
+        // ones of nothing that it has told.
         self.wal = Some(wal);
-        Ok(())
+        self.sync_failed = synced.is_err();
+        synced.map(|()| self.synced = newest)
+    }
+
+    /// An error if other programs that open the queue by its name no longer meet this one; nor if
+    /// they open its WAL.
+    fn refuse_replaced(&self) -> Result<(), Error> {
+        files::refuse_replaced(&self.conn, &self.path, self.file)?;
+        let Some(wal) = &self.wal else {
+            return Ok(());
+        };
+        let path = files::with_suffix(&self.path, "-wal");
+        let metadata = wal.metadata().during("looking at it", &path)?;
+        files::refuse_replaced(&self.conn, &path, (metadata.dev(), metadata.ino()))
+    }
+
+    /// Writes all that the WAL holds to where it lies. A sync that succeeds after one that failed
+    /// proves nothing: what could not be written counts as written from then on. Producers wait
+    /// meanwhile.
+    fn write_again(&mut self, wal: &File) -> Result<(), Error> {
+        let path = files::with_suffix(&self.path, "-wal");
+        let doing = "writing it again after a failed sync";
+        self.conn
+            .busy_timeout(Duration::ZERO)
+            .during(doing, &path)?;
+        let begun = self
+            .conn
+            .execute_batch("BEGIN IMMEDIATE")
+            .during(doing, &path);
+        self.conn
+            .busy_timeout(Self::PATIENCE)
+            .during(doing, &path)?;
+        begun?;
+        let written = rewrite(wal).during(doing, &path);
+        self.conn.execute_batch("ROLLBACK").during(doing, &path)?;
+        written
     }
 
     /// When an order was noticed: at the first remembered look that saw it.
@@ -777,6 +857,20 @@ impl Glance {
     /// The queue was looked at, after the glimpse.
     pub fn remember(&self, glimpse: Glimpse) {
         self.known.set(Some(glimpse));
+    }
+}
+
+/// Writes a file's bytes to where they are.
+fn rewrite(file: &File) -> std::io::Result<()> {
+    let mut bytes = vec![0; 1 << 20];
+    let mut offset = 0;
+    loop {
+        let read = file.read_at(&mut bytes, offset)?;
+        if read == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&bytes[..read], offset)?;
+        offset += u64::try_from(read).unwrap_or(u64::MAX);
     }
 }
 
