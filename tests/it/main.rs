@@ -10,6 +10,7 @@
 //! - `reloading`: SIGHUP, webhooks that come and go
 //! - `regressions`: what went wrong once
 //! - `starting`: files that are missing, foreign, older, or held
+//! - `faults`: disks that are full, fail, or are read-only, clocks that jump, files that others hold
 //! - `power_cut`: what is left when the power goes
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -22,6 +23,7 @@ mod delivery;
 mod demo;
 mod disk;
 mod enqueue;
+mod faults;
 mod help;
 mod power_cut;
 mod producers;
