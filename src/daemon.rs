@@ -38,6 +38,9 @@ use shell::{LaneShell, Shared};
 /// The queue is told this often, at most, how far the ledger came.
 const MARK_GAP: Duration = Duration::from_secs(10);
 
+/// The last time, a producer is waited for: an older copy of the ledger is told by this mark.
+const MARK_PATIENCE_AT_END: Duration = Duration::from_secs(2);
+
 /// What runs.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -345,7 +348,7 @@ impl Lanes {
                     }
                     Err(_again) => {}
                 },
-                _ = mark.tick() => match self.mark(&mut marked).await {
+                _ = mark.tick() => match self.mark(&mut marked, Duration::ZERO).await {
                     Ok(()) => mark_refused = false,
                     Err(error) if !mark_refused => {
                         warn!("{error}; the queue is not told how far the ledger came, and will be later");
@@ -389,7 +392,7 @@ impl Lanes {
                 lasting.get_or_insert(error);
             }
         }
-        if let Err(error) = self.mark(&mut None).await {
+        if let Err(error) = self.mark(&mut None, MARK_PATIENCE_AT_END).await {
             warn!("{error}; the queue is not told how far the ledger came");
         }
         lasting.map_or(Ok(()), Err)
@@ -483,8 +486,12 @@ impl Lanes {
         registered
     }
 
-    /// Tells the queue how far the ledger came, unless a producer is just writing.
-    async fn mark(&self, marked: &mut Option<PayloadId>) -> Result<(), store::Error> {
+    /// Tells the queue how far the ledger came, unless a producer is writing all the while.
+    async fn mark(
+        &self,
+        marked: &mut Option<PayloadId>,
+        patience: Duration,
+    ) -> Result<(), store::Error> {
         let (ledger_id, last_sealed) = {
             let ledger = self.shared.ledger.get();
             (ledger.ledger_id().to_owned(), ledger.last_sealed())
@@ -495,7 +502,7 @@ impl Lanes {
         let done = self
             .shared
             .queue
-            .call(move |queue| queue.mark(&ledger_id, last_sealed, Duration::ZERO))
+            .call(move |queue| queue.mark(&ledger_id, last_sealed, patience))
             .await?;
         if done {
             *marked = last_sealed;

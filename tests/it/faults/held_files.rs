@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::process::Signal;
 
 use super::{SMALL, all_arrive_in_one_payload_each, said, wal_of};
 use crate::producers::sqlite326_run;
@@ -80,6 +83,31 @@ fn a_reader_that_does_not_end_is_told_of() {
         )]
     );
     assert!(daemon.stop().0.success());
+}
+
+/// At the end the queue is told how far the ledger came, also if a producer is just writing: else an older
+/// copy of the ledger would be taken for this one, and send what was delivered.
+#[test]
+fn a_producer_that_writes_during_the_stop_keeps_no_mark_from_the_queue() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    let copy = fs::read(site.ledger()).unwrap();
+    let daemon = site.start();
+    site.enqueue("purchase_order", 1..=3);
+    daemon.wait_for_line("delivered 3");
+    let producer = site.producer();
+    producer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_line("stopping: ");
+    sleep(Duration::from_millis(300));
+    producer.execute_batch("COMMIT").unwrap();
+    assert!(daemon.wait().0.success());
+    fs::write(site.ledger(), copy).unwrap();
+    let told = site.told(&["check"]);
+    assert!(
+        told.contains("it was restored from an older copy"),
+        "{told}"
+    );
 }
 
 /// Without its name nobody who comes later would see what is in it.
