@@ -232,14 +232,19 @@ fn in_words(error: &reqwest::Error) -> String {
     chain.join(": ")
 }
 
-/// How long the answer asks to wait, in seconds or until a date; garbage asks for nothing.
+/// How long the answer asks to wait, in seconds or until a date; garbage asks for nothing, and of
+/// several the longest counts.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    let spans = headers.get_all(RETRY_AFTER).iter().filter_map(|value| {
+        let text = value.to_str().ok()?.trim();
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // More seconds than can be counted are as good as for ever.
+            return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+        }
+        let date = httpdate::parse_http_date(text).ok()?;
+        Some(date.duration_since(now).unwrap_or_default())
+    });
+    spans.max()
 }
 
 /// The beginning of the answer's body; whatever is wrong with it, the status was said.
@@ -294,8 +299,9 @@ mod tests {
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
             ("18446744073709551615", Some(u64::MAX)),
-            ("18446744073709551616", None),
+            ("18446744073709551616", Some(u64::MAX)),
             ("-1", None),
+            ("+1", None),
             ("soon", None),
             ("", None),
         ] {
