@@ -75,6 +75,10 @@ const ANSWER_READ_MAX: Duration = Duration::from_secs(2);
 /// being closed has an unknown outcome.
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(1);
 
+/// A receiver may take nothing of a request for as long as `timeout` allows, which is an hour at
+/// most; the client would close the connection after 30 s.
+const STALLED_CONNECTION_MAX: Duration = Duration::from_hours(1);
+
 /// What sends one webhook's requests, one after another.
 #[derive(Debug)]
 pub struct Sender {
@@ -107,6 +111,7 @@ impl Sender {
             .dns_resolver(WatchedResolver::new(Arc::clone(&progress)))
             .pool_idle_timeout(IDLE_CONNECTION_MAX)
             .pool_max_idle_per_host(1)
+            .tcp_user_timeout(STALLED_CONNECTION_MAX)
             .build()?;
         Ok(Self { client, progress })
     }
