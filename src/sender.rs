@@ -8,8 +8,8 @@ pub mod reach;
 pub mod secret;
 mod tls;
 mod watch;
+mod words;
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -151,7 +151,7 @@ impl Sender {
             }
             Ok(Err(error)) => {
                 let phase = phase_of(&error, self.progress.get());
-                report(Outcome::Broken { phase }, Some(in_words(&error)), None)
+                report(Outcome::Broken { phase }, Some(words::of(&error)), None)
             }
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
@@ -218,23 +218,6 @@ fn phase_of(error: &reqwest::Error, reached: Phase) -> Phase {
         // It was connected, or a kept connection was used: nobody can say that nothing was sent.
         reached.max(Phase::Sending)
     }
-}
-
-/// What caused the error; not the url, whose query may hold a secret, nor the client's own first
-/// words, which say no more than that a request failed.
-fn in_words(error: &reqwest::Error) -> String {
-    let mut chain = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        chain.push(error.to_string());
-        cause = error.source();
-    }
-    // The first cause is the client's ("client error (Connect)"), if there are others.
-    if chain.len() > 1 {
-        chain.remove(0);
-    }
-    chain.dedup();
-    chain.join(": ")
 }
 
 /// How long the answer asks to wait, in seconds or until a date; garbage asks for nothing, and of

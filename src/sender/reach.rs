@@ -6,7 +6,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Endpoint, tls};
+use super::{Endpoint, tls, words};
 
 /// Opens a connection and closes it again; says what was reached, or what went wrong.
 pub async fn reach(endpoint: &Endpoint) -> Result<String, String> {
@@ -25,17 +25,17 @@ async fn connect(endpoint: &Endpoint) -> Result<String, String> {
     let port = endpoint.url.port_or_known_default().unwrap_or_default();
     let stream = TcpStream::connect((host, port))
         .await
-        .map_err(|error| error.to_string())?;
-    let address = stream.peer_addr().map_err(|error| error.to_string())?;
+        .map_err(|error| words::of(&error))?;
+    let address = stream.peer_addr().map_err(|error| words::of(&error))?;
     if endpoint.url.scheme() != "https" {
         return Ok(format!("{address}, without TLS"));
     }
-    let config = tls::config().map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+    let config = tls::config().map_err(|error| words::of(&error))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| words::of(&error))?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| words::of(&error))?;
     let version = stream.get_ref().1.protocol_version();
     Ok(format!(
         "{address}, {}",
