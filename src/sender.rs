@@ -7,9 +7,11 @@
 pub mod reach;
 pub mod secret;
 mod tls;
+mod unsent;
 mod watch;
 mod words;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +20,7 @@ use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use reqwest::redirect;
-use url::Url;
+use url::{Host, Url};
 
 use crate::clock::WallTime;
 use crate::feed::outcome::{Outcome, Phase};
@@ -129,7 +131,9 @@ impl Sender {
             .headers(headers)
             .body(body)
             .send();
-        let answered = tokio::time::timeout(endpoint.timeout, sending).await;
+        // Kept until it is known how far it came: the connection closes when this is dropped.
+        let mut sending = pin!(sending);
+        let answered = tokio::time::timeout(endpoint.timeout, &mut sending).await;
         let duration = started.elapsed();
         let report = |outcome, error, answer| Report {
             outcome,
@@ -140,9 +144,11 @@ impl Sender {
         };
         match answered {
             Err(_elapsed) => {
-                let outcome = Outcome::TimedOut {
-                    phase: self.progress.get(),
+                let phase = match self.progress.get() {
+                    Phase::Waiting if self.is_unsent(endpoint).await => Phase::Sending,
+                    phase => phase,
                 };
+                let outcome = Outcome::TimedOut { phase };
                 let error = format!(
                     "no answer within {} (timeout)",
                     humantime::format_duration(endpoint.timeout)
@@ -171,6 +177,18 @@ impl Sender {
                 )
             }
         }
+    }
+
+    /// Whether some of what the connection took is still on this side.
+    async fn is_unsent(&self, endpoint: &Endpoint) -> bool {
+        let port = endpoint.url.port_or_known_default().unwrap_or_default();
+        let addresses = match endpoint.url.host() {
+            Some(Host::Ipv4(address)) => vec![address.into()],
+            Some(Host::Ipv6(address)) => vec![address.into()],
+            Some(Host::Domain(_)) | None => self.progress.addresses(),
+        };
+        let look = move || unsent::is_any(port, &addresses);
+        tokio::task::spawn_blocking(look).await.unwrap_or(true)
     }
 }
 

@@ -2,9 +2,10 @@
 //! the connection takes it.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,15 +16,29 @@ use crate::feed::outcome::Phase;
 
 /// How far the attempt under way has come. A webhook has one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicUsize);
+pub(super) struct Progress {
+    phase: AtomicUsize,
+    /// What the host's name was found to stand for, when it was looked up last.
+    addresses: Mutex<Vec<IpAddr>>,
+}
 
 impl Progress {
     pub(super) fn set(&self, phase: Phase) {
-        self.0.store(phase as usize, Ordering::Relaxed);
+        self.phase.store(phase as usize, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> Phase {
-        Phase::ALL[self.0.load(Ordering::Relaxed)]
+        Phase::ALL[self.phase.load(Ordering::Relaxed)]
+    }
+
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.known_addresses().clone()
+    }
+
+    fn known_addresses(&self) -> MutexGuard<'_, Vec<IpAddr>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -43,7 +58,9 @@ impl Resolve for WatchedResolver {
         Box::pin(async move {
             progress.set(Phase::Dns);
             let addresses = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses: Vec<_> = addresses.collect();
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            *progress.known_addresses() =
+                addresses.iter().map(|at| at.ip().to_canonical()).collect();
             progress.set(Phase::Connect);
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -52,9 +69,9 @@ impl Resolve for WatchedResolver {
 
 /// A request's body, which says when it begins to leave and when all of it was handed over.
 ///
-/// It is handed over in pieces, of which the connection takes a few ahead. Those at the end are
-/// small, so that no more than some 64 KiB may still be on this side when all of it is said to
-/// have left.
+/// It is handed over in pieces, of which the connection takes a few ahead, and the kernel some
+/// more: so much may still be on this side when all of it is said to have left. The last pieces
+/// are small, so that little of it is the connection's.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     rest: Bytes,
