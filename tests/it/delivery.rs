@@ -243,40 +243,6 @@ fn a_webhook_that_hangs_delays_no_other() {
     daemon.wait_for_line("slow: delivered 20");
 }
 
-/// D6: a redirect is a failure, and is not followed.
-#[test]
-fn a_redirect_is_not_followed() {
-    let elsewhere = Receiver::ok();
-    let location: &'static str = format!("location: {}", elsewhere.url()).leak();
-    let receiver = Receiver::new(move |number, _| match number {
-        1 => Answer::Status(302, location),
-        2 => Answer::Status(307, location),
-        _ => OK,
-    });
-    let site = Site::new(&receiver.webhook("erp", "retry_gap = \"10ms\""));
-    site.enqueue("purchase_order", 1..=1);
-    let daemon = site.start();
-    daemon.wait_for_line("erp: delivered 1 purchase_order");
-    assert_eq!(receiver.arrived().len(), 3);
-    assert_eq!(elsewhere.arrived().len(), 0);
-}
-
-/// D7, D16: no answer in time is a failed attempt, whose outcome nobody knows.
-#[test]
-fn an_unanswered_request_times_out() {
-    let receiver = Receiver::new(|number, _| if number == 1 { Answer::Silence } else { OK });
-    let site = Site::new(&receiver.webhook("erp", "timeout = \"200ms\"\nretry_gap = \"10ms\""));
-    site.enqueue("purchase_order", 1..=1);
-    let daemon = site.start();
-    daemon.wait_for_line("erp: delivered 1 purchase_order");
-    daemon.stop();
-    let attempts = "SELECT number, phase, outcome, status, error FROM attempts";
-    assert_snapshot!(site.ledger_rows(attempts), @"
-    1 waiting unknown - no answer within 200ms (timeout)
-    2 answered delivered 200 -
-    ");
-}
-
 /// D8: the body of an answer can't hold up or fail a delivery.
 #[test]
 fn the_answers_body_holds_up_nothing() {

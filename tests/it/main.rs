@@ -6,6 +6,7 @@
 //! - `demo`: the README's first command
 //! - `help`: what every command says of itself
 //! - `delivery`: what arrives at a receiver, and how
+//! - `bad_receivers`: what becomes of an order when the receiver misbehaves
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
 //! - `regressions`: what went wrong once
@@ -19,6 +20,7 @@
     reason = "what a test measured, shown with --nocapture"
 )]
 
+mod bad_receivers;
 mod delivery;
 mod demo;
 mod disk;

@@ -386,7 +386,7 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    fn pass(&self) {
+    pub(crate) fn pass(&self) {
         let open = self.open.lock().unwrap();
         drop(
             self.opened
@@ -516,7 +516,7 @@ fn answer_bytes(status: u16, rest: &str) -> Vec<u8> {
     answer.into_bytes()
 }
 
-fn read_request(reader: &mut impl BufRead) -> Option<Arrived> {
+pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Arrived> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head).ok()? == 0 {
