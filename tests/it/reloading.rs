@@ -89,6 +89,8 @@ fn a_later_webhook_must_say_where_it_begins() {
             .any(|request| request.orders().1.contains(&3))
     });
     assert_eq!(all.len(), 1);
+    // Else its request may be one that is not started any more.
+    erp.wait_for(2);
     daemon.stop();
     site.configure(
         &(erp.webhook("erp", "")
