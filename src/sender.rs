@@ -6,6 +6,7 @@
 
 pub mod reach;
 pub mod secret;
+pub mod signature;
 mod tls;
 mod unsent;
 mod watch;
