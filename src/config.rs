@@ -4,16 +4,17 @@
 //! default filled in and every secret read. What is wrong is told all at once ([`Errors`]), each
 //! with its place, what was found and what is allowed, and never with a secret in it.
 //!
-//! This module reads the file, the environment and the files that secrets stand in. It opens no
+//! This module reads the file, the environment and the files of secrets, certificates and keys. It opens no
 //! queue and no ledger, sends nothing, and does not know what is stored.
 //!
-//! Reading order: `sources` (the layers), `reader` (asks for the keys), `values` and `secrets`
+//! Reading order: `sources` (the layers), `reader` (asks for the keys), `values`, `secrets` and `tls`
 //! (what they may hold), `problem` (what is told), and here: which keys there are.
 
 mod problem;
 mod reader;
 mod secrets;
 mod sources;
+mod tls;
 mod values;
 
 use std::ffi::OsString;
@@ -31,7 +32,12 @@ use crate::feed::policy::{OnTimeout, Policy, Sequence};
 use crate::feed::selection::Selection;
 use crate::feed::webhook::WebhookName;
 use crate::sender::Endpoint;
+use crate::sender::content::Compression;
+use crate::sender::headers::Header;
+use crate::sender::proxy::Proxy;
 use crate::sender::secret::Secret;
+use crate::sender::signature::SigningSecret;
+use crate::sender::tls::Tls;
 pub use crate::store::ledger::configure::Start;
 
 /// Where the file is, unless `--config` or `ORDERFEED_CONFIG` name another.
@@ -104,7 +110,8 @@ pub struct Webhook {
     pub start: Option<Start>,
     /// `renamed_from`: whose place it takes over (D27).
     pub renamed_from: Option<WebhookName>,
-    /// `url`, `authorization`, `timeout`: where and how its requests go.
+    /// `url`, `timeout`, `authorization`, `headers`, `signing_secrets`, `compression`, `tls`,
+    /// `proxy`: where its requests go, and with what.
     pub endpoint: Endpoint,
     /// Everything that its decisions obey.
     pub policy: Policy,
@@ -134,7 +141,8 @@ impl Config {
     }
 
     /// Reads a file's text and an environment; `file` says where the text stands, `credentials`
-    /// the folder of the service's credentials. Opens nothing but the files of secrets.
+    /// the folder of the service's credentials. Opens nothing but the files of secrets, certificates
+    /// and keys.
     pub fn read(
         file: &Path,
         text: &str,
@@ -178,16 +186,14 @@ pub fn known_keys() -> Vec<KnownKey> {
         }
         Some(DEFAULTS.get(item.span()?)?.to_owned())
     };
-    let common: Vec<&str> = reader
+    let common: Vec<&[String]> = reader
         .known_keys()
-        .filter(|path| path.first().is_some_and(|table| table == "defaults"))
-        .filter_map(|path| path.last())
-        .map(String::as_str)
+        .filter_map(|path| path.strip_prefix(&["defaults".to_owned()]))
         .collect();
     reader
         .known_keys()
         .filter(|path| match path {
-            [webhook, _, key] if webhook == "webhook" => !common.contains(&key.as_str()),
+            [webhook, _, key @ ..] if webhook == "webhook" => !common.contains(&key),
             _ => true,
         })
         .map(|path| KnownKey {
@@ -279,6 +285,11 @@ struct Common {
     policy: Policy,
     timeout: Duration,
     authorization: Option<Secret>,
+    headers: Vec<Header>,
+    signing_secrets: Vec<SigningSecret>,
+    compression: Compression,
+    tls: Tls,
+    proxy: Option<Proxy>,
     allow_http: bool,
 }
 
@@ -291,6 +302,11 @@ impl Default for Common {
             policy: Policy::default(),
             timeout: Duration::from_secs(90),
             authorization: None,
+            headers: Vec::new(),
+            signing_secrets: Vec::new(),
+            compression: Compression::None,
+            tls: Tls::default(),
+            proxy: None,
             allow_http: false,
         }
     }
@@ -301,11 +317,11 @@ fn common(section: &mut Section<'_, '_>, base: &Common) -> Common {
     let base = base.clone();
     let policy = base.policy;
     let any_interval = Duration::ZERO..=DAY * 7;
-    if let Some(variable) = section
-        .given("authorization")
-        .and_then(|given| secrets::variable_named(&given))
-    {
-        section.uses_variable(variable);
+    for name in ["authorization", "headers", "signing_secrets", "proxy"] {
+        let given = section.given(name);
+        for variable in given.iter().flat_map(secrets::variables_named) {
+            section.uses_variable(variable);
+        }
     }
     Common {
         selection: Selection {
@@ -376,6 +392,20 @@ fn common(section: &mut Section<'_, '_>, base: &Common) -> Common {
         authorization: section
             .get("authorization", secrets::header_value)
             .or(base.authorization),
+        headers: section
+            .get("headers", secrets::headers)
+            .unwrap_or(base.headers),
+        signing_secrets: section
+            .get("signing_secrets", secrets::signing_secrets)
+            .unwrap_or(base.signing_secrets),
+        compression: section
+            .get(
+                "compression",
+                one_of(&[("none", Compression::None), ("gzip", Compression::Gzip)]),
+            )
+            .unwrap_or(base.compression),
+        tls: tls::tls(&mut section.section("tls"), &base.tls),
+        proxy: section.get("proxy", secrets::proxy).unwrap_or(base.proxy),
         allow_http: section
             .get("allow_http", values::switch)
             .unwrap_or(base.allow_http),
@@ -423,8 +453,13 @@ fn webhook(
         renamed_from,
         endpoint: Endpoint {
             url: url?,
-            authorization: common.authorization,
             timeout: common.timeout,
+            authorization: common.authorization,
+            headers: common.headers,
+            signing_secrets: common.signing_secrets,
+            compression: common.compression,
+            tls: common.tls,
+            proxy: common.proxy,
         },
         policy: common.policy,
     })
@@ -548,6 +583,10 @@ mod tests {
             on_timeout = "delivered"
             success_status = ["2xx", 302]
             authorization = "Bearer 123"
+            headers = { X-Api-Key = "12345678", X-Plant = "10" }
+            signing_secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+            compression = "gzip"
+            proxy = "http://me:password@proxy:3128"
             "#,
             &[],
             |config| config.webhooks.clone(),
@@ -560,7 +599,14 @@ mod tests {
              url: Url { scheme: \"http\", cannot_be_a_base: false, username: \"\", password: None, \
              host: Some(Ipv4(127.8.9.1)), port: Some(8080), path: \"/orders\", \
              query: Some(\"plant=1\"), fragment: None }, \
-             authorization: Some(***), timeout: 100ms }, \
+             timeout: 100ms, authorization: Some(***), \
+             headers: [Header { name: \"x-api-key\", value: ***, masked: true }, \
+             Header { name: \"x-plant\", value: ***, masked: false }], \
+             signing_secrets: [***], compression: Gzip, \
+             tls: Tls { authorities: Authorities(0), identity: None }, \
+             proxy: Some(Proxy { url: Url { scheme: \"http\", cannot_be_a_base: false, username: \"\", \
+             password: None, host: Some(Domain(\"proxy\")), port: Some(3128), path: \"/\", query: None, \
+             fragment: None }, login: Some(Login { header: ***, password: *** }) }) }, \
              policy: Policy { active: false, sequence: Fifo, payload_max_items: 10000, \
              payload_max_bytes: 65536, payload_interval: 90s, payload_linger: 2s, \
              retry_attempts: Unlimited, retry_gap: 100ms, \
@@ -788,7 +834,7 @@ payload_interval = "8d"
                 "config.toml:2: webhooks: unknown key; did you mean \"webhook\"?",
                 "config.toml:4: defaults.url: unknown key; there is \"url\" in [webhook.NAME]",
                 "config.toml:5: defaults.start: unknown key; there is \"start\" in [webhook.NAME]",
-                "config.toml:6: defaults.confirm: unknown key; known here: active, allow_http, authorization, deactivate_after, filter, hold_on, on_timeout, payload_interval, payload_linger, payload_max_bytes, payload_max_items, retry_attempts, retry_gap, sequence, success_status, timeout, triggers",
+                "config.toml:6: defaults.confirm: unknown key; known here: active, allow_http, authorization, compression, deactivate_after, filter, headers, hold_on, on_timeout, payload_interval, payload_linger, payload_max_bytes, payload_max_items, proxy, retry_attempts, retry_gap, sequence, signing_secrets, success_status, timeout, tls, triggers",
                 "config.toml:10: queue.level: unknown key; there is \"level\" in [log]",
                 "config.toml:11: queue.\"a.b\": unknown key; known here: path, poll_interval",
             ],
@@ -797,12 +843,7 @@ payload_interval = "8d"
 
     #[test]
     fn later_keys_are_unknown_still() {
-        for key in [
-            "quiet = []",
-            "headers = {}",
-            "format = \"event\"",
-            "isolate_rejects = true",
-        ] {
+        for key in ["quiet = []", "format = \"event\"", "isolate_rejects = true"] {
             let errors = read(&format!("{WEBHOOK}{key}"), &[]).expect_err("an unknown key");
             assert!(errors.to_string().contains("unknown key"), "{errors}");
         }
@@ -1028,9 +1069,235 @@ renamed_from = "E"
     }
 
     #[test]
+    fn headers_are_named_rightly_and_not_those_of_the_request() {
+        let value = "1234";
+        refuses(
+            &format!(
+                "{WEBHOOK}[webhook.erp.headers]\nX-Key = \"{value}\"\nx-key = \"{value}\"\nAuthorization = \"{value}\"\nWebhook-Signature = \"{value}\"\nContent-Length = \"{value}\"\n\"X Key\" = \"{value}\"\nX-Number = 1234\nX-Line = \"12\\n34\"\nX-File = {{ file = \"/nowhere/key\" }}"
+            ),
+            &[],
+            &[
+                "config.toml:5: webhook.erp.headers.x-key: is there already; upper and lower case are the same",
+                "config.toml:6: webhook.erp.headers.Authorization: can't be set here: the key authorization sets it",
+                "config.toml:7: webhook.erp.headers.Webhook-Signature: can't be set here: orderfeed sets it itself",
+                "config.toml:8: webhook.erp.headers.Content-Length: can't be set here: it belongs to HTTP itself, or says how the body is sent",
+                "config.toml:9: webhook.erp.headers.\"X Key\": is no header's name, which is of A-Z a-z 0-9 and -",
+                "config.toml:10: webhook.erp.headers.X-Number: found something else that is not shown, allowed is the text itself, { file = \"/path\" }, { env = \"VARIABLE\" } or { credential = \"name\" }",
+                "config.toml:11: webhook.erp.headers.X-Line: found a value that is not shown, allowed is one line of printable ASCII characters, without blanks at its ends",
+                "config.toml:12: webhook.erp.headers.X-File: the file /nowhere/key can't be read: No such file or directory (os error 2)",
+            ],
+        );
+        refuses(
+            &format!("{WEBHOOK}headers = \"X-Key: {value}\""),
+            &[],
+            &[
+                "config.toml:3: webhook.erp.headers: found something else that is not shown, allowed is a table of headers with their values, such as { X-Api-Key = { file = \"/path\" } }",
+            ],
+        );
+    }
+
+    #[test]
+    fn signing_secrets_and_proxies_are_refused_without_being_shown() {
+        let check = |line: &str, expected: &str| {
+            let key = line.split(' ').next().expect("a key");
+            let expected = format!("config.toml:3: webhook.erp.{key}: {expected}");
+            refuses(&format!("{WEBHOOK}{line}"), &[], &[&expected]);
+        };
+        let allowed = "allowed is whsec_ and the base64 of 24 to 64 random bytes, which openssl rand -base64 32 makes";
+        check(
+            "signing_secrets = [\"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]",
+            &format!(
+                "found a value that is not shown, and it does not begin with whsec_, {allowed}"
+            ),
+        );
+        check(
+            "signing_secrets = [\"whsec_MfKQ9r8G\"]",
+            &format!(
+                "found a value that is not shown, and it holds 6 bytes, not 24 to 64, {allowed}"
+            ),
+        );
+        check(
+            "signing_secrets = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"",
+            "found something else that is not shown, allowed is a list of secrets, such as [{ file = \"/path\" }] or [\"whsec_...\"]",
+        );
+        check(
+            "proxy = \"https://me:password@proxy:3128\"",
+            "found a value that is not shown, allowed is \"none\", or an http:// url of host and port, such as \"http://proxy.example.com:3128\" or \"http://user:password@proxy.example.com:3128\"",
+        );
+        check(
+            "compression = \"br\"",
+            "found \"br\", allowed is one of \"none\", \"gzip\"",
+        );
+    }
+
+    #[test]
+    fn a_webhook_can_do_without_what_the_defaults_have() {
+        let text = "[defaults]\nproxy = \"http://proxy:3128\"\nheaders = { X-Key = \"1\" }\nsigning_secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\ncompression = \"gzip\"\n[webhook.a]\nurl = \"https://a.example.com/\"\n[webhook.b]\nurl = \"https://b.example.com/\"\nproxy = \"none\"\nheaders = {}\nsigning_secrets = []\ncompression = \"none\"";
+        let part = |config: &Config| {
+            let of = |endpoint: &Endpoint| {
+                (
+                    endpoint.proxy.is_some(),
+                    endpoint.headers.len(),
+                    endpoint.signing_secrets.len(),
+                    endpoint.compression,
+                )
+            };
+            let [a, b] = config.webhooks.as_slice() else {
+                panic!("two webhooks");
+            };
+            (of(&a.endpoint), of(&b.endpoint))
+        };
+        check(text, &[], part, "((true, 1, 1, Gzip), (false, 0, 0, None))");
+    }
+
+    /// A certificate and its key, both PEM.
+    fn certificate() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["client.example.com".to_owned()]);
+        let made = made.expect("a certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn certificates_and_keys_are_read_with_the_configuration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        };
+        let (certificate, key) = certificate();
+        let (other_certificate, other_key) = self::certificate();
+        write("ca.pem", &format!("{certificate}{other_certificate}"));
+        write("client.pem", &certificate);
+        write("client.key", &key);
+        write("both.pem", &format!("{key}{certificate}"));
+        write("other.key", &other_key);
+        write("empty", "");
+        write("cut.pem", &certificate[..100]);
+        write("cut.key", &key[..60]);
+        write(
+            "broken.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+        write(
+            "broken.key",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        );
+        write(
+            "encrypted.key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        );
+        let check = |keys: &str, expected: &str| {
+            let text = format!("{WEBHOOK}{keys}");
+            let file = folder.path().join("config.toml");
+            let found = match Config::read(&file, &text, [], Some(folder.path())) {
+                Ok(config) => format!("{:?}", config.webhooks[0].endpoint.tls),
+                Err(errors) => errors.to_string(),
+            };
+            let found = found
+                .replace(&format!("{}", folder.path().display()), "FOLDER")
+                .replace("FOLDER/config.toml:3: webhook.erp.tls.", "");
+            assert_eq!(found, expected);
+        };
+        check(
+            "tls.ca_file = \"ca.pem\"",
+            "Tls { authorities: Authorities(2), identity: None }",
+        );
+        let one = "Tls { authorities: Authorities(0), identity: Some(Identity(1)) }";
+        check(
+            "tls = { client_certificate = \"client.pem\", client_key = \"client.key\" }",
+            one,
+        );
+        check(
+            "tls = { client_certificate = \"both.pem\", client_key = \"both.pem\" }",
+            one,
+        );
+        check(
+            "tls = { client_certificate = \"client.pem\", client_key = { credential = \"client.key\" } }",
+            one,
+        );
+        check(
+            "tls.client_certificate = \"client.pem\"",
+            "client_key: is missing; client_certificate needs it",
+        );
+        check(
+            "tls.client_key = \"client.key\"",
+            "client_certificate: is missing; client_key needs it",
+        );
+        let no_certificate = "holds no certificate (PEM, -----BEGIN CERTIFICATE-----)";
+        let cases = [
+            (
+                "none",
+                "can't be read: No such file or directory (os error 2)",
+            ),
+            ("empty", no_certificate),
+            ("client.key", no_certificate),
+            (
+                "cut.pem",
+                "holds a certificate that can't be used: it is no whole PEM",
+            ),
+            (
+                "broken.pem",
+                "holds a certificate that can't be used: invalid peer certificate: BadEncoding",
+            ),
+        ];
+        for (name, what) in cases {
+            check(
+                &format!("tls.ca_file = \"{name}\""),
+                &format!("ca_file: the file FOLDER/{name} {what}"),
+            );
+        }
+        let no_key = "holds no private key (PEM, -----BEGIN PRIVATE KEY-----)";
+        for (name, what) in [
+            (
+                "none",
+                "can't be read: No such file or directory (os error 2)",
+            ),
+            ("empty", no_key),
+            ("client.pem", no_key),
+            (
+                "cut.key",
+                "holds a private key that can't be used: it is no whole PEM",
+            ),
+            (
+                "broken.key",
+                "holds a private key that can't be used: unexpected error: failed to parse private key as RSA, ECDSA, or EdDSA",
+            ),
+            (
+                "encrypted.key",
+                "holds an encrypted private key; openssl pkey decrypts it, into a file that the daemon alone may read",
+            ),
+            ("other.key", "holds the private key of another certificate"),
+        ] {
+            check(
+                &format!(
+                    "tls = {{ client_certificate = \"client.pem\", client_key = \"{name}\" }}"
+                ),
+                &format!("client_key: the file FOLDER/{name} {what}"),
+            );
+        }
+        check(
+            "tls = { client_certificate = \"broken.pem\", client_key = \"client.key\" }",
+            "client_certificate: the file FOLDER/broken.pem holds a certificate that can't be used: invalid peer certificate: BadEncoding",
+        );
+        check(
+            "tls = { ca_files = 1, client_certificate = 1, client_key = { file = \"client.key\" } }",
+            "client_certificate: found 1, allowed is a file's path, absolute or from this file's folder\nclient_key: found a table, allowed is a file's path, absolute or from this file's folder, or { credential = \"name\" }\nca_files: unknown key; did you mean \"ca_file\"?",
+        );
+    }
+
+    #[test]
     fn a_variable_of_a_secret_is_no_unknown_key() {
         let text = format!("{WEBHOOK}authorization = {{ env = \"ORDERFEED_KEY\" }}");
         check(&text, &[("ORDERFEED_KEY", "x")], |_| "valid", "\"valid\"");
+        let text = format!("{WEBHOOK}headers = {{ X-Key = {{ env = \"ORDERFEED_KEY\" }} }}");
+        check(&text, &[("ORDERFEED_KEY", "x")], |_| "valid", "\"valid\"");
+        let text = format!("{WEBHOOK}signing_secrets = [{{ env = \"ORDERFEED_KEY\" }}]");
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        check(
+            &text,
+            &[("ORDERFEED_KEY", secret)],
+            |_| "valid",
+            "\"valid\"",
+        );
         refuses(
             WEBHOOK,
             &[("ORDERFEED_KEY", "x")],
@@ -1086,11 +1353,14 @@ renamed_from = "E"
             without,
             [
                 "defaults.authorization",
+                "defaults.tls.ca_file",
+                "defaults.tls.client_certificate",
+                "defaults.tls.client_key",
                 "webhook.NAME.renamed_from",
                 "webhook.NAME.start",
                 "webhook.NAME.url"
             ]
         );
-        assert_eq!(keys.len(), 25);
+        assert_eq!(keys.len(), 32);
     }
 }

@@ -26,14 +26,14 @@ use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::PayloadId;
 use crate::feed::selection::Selections;
 use crate::feed::webhook::WebhookName;
-use crate::sender::Sender;
+use crate::sender::{Sender, SetUpError};
 use crate::store::ledger::configure::{Configured, Registered};
 use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::{Queue, Survey};
 use crate::store::worker::{LedgerHandle, QueueHandle};
 use crate::store::{self, files};
 use lane::{Halt, Settings};
-use shell::{LaneShell, Shared};
+use shell::{Gear, LaneShell, Shared};
 
 /// The queue is told this often, at most, how far the ledger came.
 const MARK_GAP: Duration = Duration::from_secs(10);
@@ -269,7 +269,7 @@ struct Lanes {
     /// `true` lets no lane start a further request.
     stop: watch::Sender<bool>,
     ledger_path: PathBuf,
-    running: BTreeMap<WebhookId, watch::Sender<Option<Arc<Settings>>>>,
+    running: BTreeMap<WebhookId, watch::Sender<Option<Gear>>>,
     tasks: JoinSet<Halt>,
 }
 
@@ -411,38 +411,33 @@ impl Lanes {
     /// Gives every webhook its settings, and every new one a lane: all of it, or nothing.
     async fn apply(&mut self, config: &Config) -> Result<(), store::Error> {
         // What may fail comes first.
-        let mut senders = Vec::new();
-        for _ in &config.webhooks {
-            senders.push(Sender::new().map_err(|source| store::Error::Io {
-                path: config.file.clone(),
-                doing: "setting up the connections",
-                source: std::io::Error::other(source),
-            })?);
-        }
+        let mut senders = senders(config).await?;
         let registered = self.register(config).await?;
-        let mut settings: BTreeMap<WebhookId, Arc<Settings>> = BTreeMap::new();
+        let mut gear: BTreeMap<WebhookId, Gear> = BTreeMap::new();
         for webhook in &config.webhooks {
-            match registered.get(&webhook.name) {
-                Some(Registered::Known(webhook_id, ..)) => {
-                    let webhook = Settings {
+            let sender = senders.remove(&webhook.name);
+            match (registered.get(&webhook.name), sender) {
+                (Some(Registered::Known(webhook_id, ..)), Some(sender)) => {
+                    let settings = Arc::new(Settings {
                         name: webhook.name.clone(),
                         policy: webhook.policy.clone(),
-                        endpoint: webhook.endpoint.clone(),
-                    };
-                    settings.insert(*webhook_id, Arc::new(webhook));
+                    });
+                    gear.insert(*webhook_id, Gear { settings, sender });
                 }
-                Some(Registered::NoStart { reason }) => {
+                (Some(Registered::NoStart { reason }), _) => {
                     error!(webhook = %webhook.name, "{}: held: {reason}", webhook.name);
                 }
-                None => {}
+                (Some(Registered::Known(..)) | None, _) => {}
             }
         }
+        // A request in flight goes on with what it began with; the next one takes the new.
         for (webhook_id, running) in &self.running {
-            running.send_replace(settings.remove(webhook_id));
+            running.send_replace(gear.remove(webhook_id));
         }
-        for ((webhook_id, webhook), sender) in settings.into_iter().zip(senders) {
-            let (running, settings) = watch::channel(Some(webhook));
-            let mut shell = LaneShell::new(webhook_id, self.shared.clone(), settings, sender);
+        for (webhook_id, gear) in gear {
+            let sender = Arc::clone(&gear.sender);
+            let (running, gear) = watch::channel(Some(gear));
+            let mut shell = LaneShell::new(webhook_id, self.shared.clone(), gear, sender);
             self.running.insert(webhook_id, running);
             self.tasks
                 .spawn_local(async move { lane::drive(webhook_id, &mut shell).await });
@@ -509,6 +504,28 @@ impl Lanes {
         }
         Ok(())
     }
+}
+
+/// What sends, for each webhook. The system's certificates are read for each of those that need
+/// them, which takes a while: on a thread beside, so that no lane waits for it.
+async fn senders(config: &Config) -> Result<BTreeMap<WebhookName, Arc<Sender>>, store::Error> {
+    let endpoints: Vec<_> = config
+        .webhooks
+        .iter()
+        .map(|webhook| (webhook.name.clone(), webhook.endpoint.clone()))
+        .collect();
+    let make = move || {
+        let sender = |(name, endpoint)| Ok((name, Arc::new(Sender::new(&endpoint)?)));
+        endpoints.into_iter().map(sender).collect()
+    };
+    let made: Result<_, SetUpError> = tokio::task::spawn_blocking(make)
+        .await
+        .expect("nothing in there panics, and nobody cancels it");
+    made.map_err(|source| store::Error::Io {
+        path: config.file.clone(),
+        doing: "setting up the connections",
+        source: std::io::Error::other(source),
+    })
 }
 
 /// What the ledger needs to know of the configuration.

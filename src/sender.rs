@@ -1,13 +1,18 @@
 //! One payload → one POST → one [`Outcome`] (contract, section 4).
 //!
 //! The sender never retries, never sleeps, and decides nothing: it says how far the attempt came
-//! and what was answered. It follows no redirect and uses no proxy of the environment. What
-//! an answer holds is read up to a bound, and cleared of secrets before anybody else sees it.
+//! and what was answered. It follows no redirect and uses no proxy of the environment. It opens no
+//! file: certificates and keys come with the [`Endpoint`]. What an answer holds is read up to a
+//! bound, and cleared of secrets before anybody else sees it.
 
+pub mod content;
+pub mod headers;
+pub mod mask;
+pub mod proxy;
 pub mod reach;
 pub mod secret;
 pub mod signature;
-mod tls;
+pub mod tls;
 mod unsent;
 mod watch;
 mod words;
@@ -18,7 +23,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
 };
 use reqwest::redirect;
 use url::{Host, Url};
@@ -26,19 +32,54 @@ use url::{Host, Url};
 use crate::clock::WallTime;
 use crate::feed::outcome::{Outcome, Phase};
 use crate::feed::payload::PayloadId;
+use content::{Compression, Preparation};
+use headers::Header;
+use mask::Mask;
+use proxy::Proxy;
 use secret::Secret;
+use signature::SigningSecret;
+use tls::Tls;
 use watch::{Progress, WatchedBody, WatchedResolver};
 
-/// Where a webhook's requests go.
+/// Where a webhook's requests go, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The receiver's address.
     pub url: Url,
-    /// The `authorization` header's value.
-    pub authorization: Option<Secret>,
     /// From connecting to the answer's status (D7).
     pub timeout: Duration,
+    /// The `authorization` header's value.
+    pub authorization: Option<Secret>,
+    /// Further headers.
+    pub headers: Vec<Header>,
+    /// With what the requests are signed: with each of them; with none, they are not.
+    pub signing_secrets: Vec<SigningSecret>,
+    /// How the body is sent.
+    pub compression: Compression,
+    /// Whom it trusts, and who it says it is.
+    pub tls: Tls,
+    /// Through which proxy.
+    pub proxy: Option<Proxy>,
 }
+
+impl Endpoint {
+    /// One with nothing but its address.
+    pub fn new(url: Url) -> Self {
+        Self {
+            url,
+            timeout: TIMEOUT,
+            authorization: None,
+            headers: Vec::new(),
+            signing_secrets: Vec::new(),
+            compression: Compression::default(),
+            tls: Tls::default(),
+            proxy: None,
+        }
+    }
+}
+
+/// The default of [`Endpoint::timeout`].
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One attempt's request.
 #[derive(Debug, Clone)]
@@ -78,15 +119,23 @@ const ANSWER_READ_MAX: Duration = Duration::from_secs(2);
 /// being closed has an unknown outcome.
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(1);
 
-/// A receiver may take nothing of a request for as long as `timeout` allows, which is an hour at
-/// most; the client would close the connection after 30 s.
-const STALLED_CONNECTION_MAX: Duration = Duration::from_hours(1);
+/// A receiver may take nothing of a request for as long as `timeout` allows; the client would close
+/// the connection after 30 s, and does so where nobody waits for it any more.
+const STALLED_CONNECTION_MIN: Duration = Duration::from_secs(30);
 
-/// What sends one webhook's requests, one after another.
+/// What sends one webhook's requests, one after another. All that is the same for each of them is
+/// made once.
 #[derive(Debug)]
 pub struct Sender {
     client: reqwest::Client,
     progress: Arc<Progress>,
+    url: Url,
+    /// The receiver's address, or its proxy's.
+    connects_to: Url,
+    timeout: Duration,
+    headers: HeaderMap,
+    preparation: Preparation,
+    mask: Mask,
 }
 
 /// Why nothing can be sent.
@@ -102,10 +151,15 @@ pub enum SetUpError {
 
 impl Sender {
     /// An error if TLS can't be set up, which is when the system's certificates can't be read.
-    pub fn new() -> Result<Self, SetUpError> {
+    /// They are read now, and not again.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, SetUpError> {
         let progress = Arc::new(Progress::default());
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::watched_config(Arc::clone(&progress))?)
+        let tls = match endpoint.url.scheme() {
+            "https" => tls::watched_config(&endpoint.tls, Arc::clone(&progress))?,
+            _ => tls::no_config()?,
+        };
+        let mut client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .http1_only()
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -114,27 +168,59 @@ impl Sender {
             .dns_resolver(WatchedResolver::new(Arc::clone(&progress)))
             .pool_idle_timeout(IDLE_CONNECTION_MAX)
             .pool_max_idle_per_host(1)
-            .tcp_user_timeout(STALLED_CONNECTION_MAX)
-            .build()?;
-        Ok(Self { client, progress })
+            .tcp_user_timeout(endpoint.timeout.max(STALLED_CONNECTION_MIN));
+        if let Some(proxy) = &endpoint.proxy {
+            let mut through = reqwest::Proxy::all(proxy.url.clone())?;
+            if let Some(header) = proxy.authorization() {
+                through = through.custom_http_auth(header_value(header));
+            }
+            client = client.proxy(through);
+        }
+        Ok(Self {
+            client: client.build()?,
+            progress,
+            url: endpoint.url.clone(),
+            connects_to: match &endpoint.proxy {
+                Some(proxy) => proxy.url.clone(),
+                None => endpoint.url.clone(),
+            },
+            timeout: endpoint.timeout,
+            headers: standing_headers(endpoint),
+            preparation: Preparation {
+                compression: endpoint.compression,
+                signing_secrets: endpoint.signing_secrets.clone().into(),
+            },
+            mask: Mask::new(endpoint),
+        })
     }
 
     /// Sends one request and waits for its answer, no longer than the endpoint's `timeout`.
-    pub async fn post(&self, endpoint: &Endpoint, request: Request) -> Report {
+    pub async fn post(&self, request: Request) -> Report {
         let started_at = WallTime::now();
+        let mut headers = self.headers_of(&request, started_at);
+        let prepared = self
+            .preparation
+            .prepare(
+                request.payload_id.to_string(),
+                started_at.unix_seconds(),
+                request.body,
+            )
+            .await;
+        if let Some(signature) = prepared.signature {
+            headers.insert(WEBHOOK_SIGNATURE, visible_ascii(signature));
+        }
         let started = Instant::now();
         self.progress.set(Phase::Connect);
-        let headers = headers(endpoint, &request, started_at);
-        let body = reqwest::Body::wrap(WatchedBody::new(request.body, Arc::clone(&self.progress)));
+        let body = WatchedBody::new(prepared.body, Arc::clone(&self.progress));
         let sending = self
             .client
-            .post(endpoint.url.clone())
+            .post(self.url.clone())
             .headers(headers)
-            .body(body)
+            .body(reqwest::Body::wrap(body))
             .send();
         // Kept until it is known how far it came: the connection closes when this is dropped.
         let mut sending = pin!(sending);
-        let answered = tokio::time::timeout(endpoint.timeout, &mut sending).await;
+        let answered = tokio::time::timeout(self.timeout, &mut sending).await;
         let duration = started.elapsed();
         let report = |outcome, error, answer| Report {
             outcome,
@@ -146,28 +232,26 @@ impl Sender {
         match answered {
             Err(_elapsed) => {
                 let phase = match self.progress.get() {
-                    Phase::Waiting if self.is_unsent(endpoint).await => Phase::Sending,
+                    Phase::Waiting if self.is_unsent().await => Phase::Sending,
                     phase => phase,
                 };
                 let outcome = Outcome::TimedOut { phase };
                 let error = format!(
                     "no answer within {} (timeout)",
-                    humantime::format_duration(endpoint.timeout)
+                    humantime::format_duration(self.timeout)
                 );
                 report(outcome, Some(error), None)
             }
             Ok(Err(error)) => {
                 let phase = phase_of(&error, self.progress.get());
-                report(Outcome::Broken { phase }, Some(words::of(&error)), None)
+                let error = self.mask.apply(&words::of(&error));
+                report(Outcome::Broken { phase }, Some(error), None)
             }
             Ok(Ok(response)) => {
                 let status = response.status().as_u16();
                 let retry_after = retry_after(response.headers(), SystemTime::now());
                 let answer = read_answer(response).await;
-                let answer = masked(
-                    &String::from_utf8_lossy(&answer),
-                    endpoint.authorization.as_ref(),
-                );
+                let answer = self.mask.apply(&String::from_utf8_lossy(&answer));
                 report(
                     Outcome::Answered {
                         status,
@@ -181,9 +265,9 @@ impl Sender {
     }
 
     /// Whether some of what the connection took is still on this side.
-    async fn is_unsent(&self, endpoint: &Endpoint) -> bool {
-        let port = endpoint.url.port_or_known_default().unwrap_or_default();
-        let addresses = match endpoint.url.host() {
+    async fn is_unsent(&self) -> bool {
+        let port = self.connects_to.port_or_known_default().unwrap_or_default();
+        let addresses = match self.connects_to.host() {
             Some(Host::Ipv4(address)) => vec![address.into()],
             Some(Host::Ipv6(address)) => vec![address.into()],
             Some(Host::Domain(_)) | None => self.progress.addresses(),
@@ -191,42 +275,59 @@ impl Sender {
         let look = move || unsent::is_any(port, &addresses);
         tokio::task::spawn_blocking(look).await.unwrap_or(true)
     }
+
+    /// A request's headers, but for its signature and those that HTTP itself asks for.
+    fn headers_of(&self, request: &Request, now: WallTime) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.insert(WEBHOOK_ID, visible_ascii(request.payload_id.to_string()));
+        headers.insert(
+            WEBHOOK_TIMESTAMP,
+            visible_ascii(now.unix_seconds().to_string()),
+        );
+        headers.insert(ORDERFEED_EVENT, visible_ascii(request.event.clone()));
+        headers.insert(
+            ORDERFEED_ATTEMPT,
+            visible_ascii(request.attempt.to_string()),
+        );
+        headers
+    }
 }
 
-/// The request's headers, but for those that HTTP itself asks for.
-fn headers(endpoint: &Endpoint, request: &Request, now: WallTime) -> HeaderMap {
-    let text = |value: String| {
-        HeaderValue::try_from(value).expect("ids, events and numbers are visible ASCII")
-    };
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const ORDERFEED_EVENT: HeaderName = HeaderName::from_static("orderfeed-event");
+const ORDERFEED_ATTEMPT: HeaderName = HeaderName::from_static("orderfeed-attempt");
+
+/// The headers that are the same for every request of a webhook.
+fn standing_headers(endpoint: &Endpoint) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(
         USER_AGENT,
         HeaderValue::from_static(concat!("orderfeed/", env!("CARGO_PKG_VERSION"))),
     );
-    if let Some(secret) = &endpoint.authorization {
-        let mut value = HeaderValue::try_from(secret.expose())
-            .expect("the configuration lets only header values pass");
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+    if endpoint.compression == Compression::Gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    headers.insert(
-        HeaderName::from_static("webhook-id"),
-        text(request.payload_id.to_string()),
-    );
-    headers.insert(
-        HeaderName::from_static("webhook-timestamp"),
-        text(now.unix_seconds().to_string()),
-    );
-    headers.insert(
-        HeaderName::from_static("orderfeed-event"),
-        text(request.event.clone()),
-    );
-    headers.insert(
-        HeaderName::from_static("orderfeed-attempt"),
-        text(request.attempt.to_string()),
-    );
+    if let Some(secret) = &endpoint.authorization {
+        headers.insert(AUTHORIZATION, header_value(secret));
+    }
+    for header in &endpoint.headers {
+        headers.insert(header.name.clone(), header_value(&header.value));
+    }
     headers
+}
+
+fn header_value(secret: &Secret) -> HeaderValue {
+    let mut value = HeaderValue::try_from(secret.expose())
+        .expect("the configuration lets only header values pass");
+    value.set_sensitive(true);
+    value
+}
+
+fn visible_ascii(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).expect("ids, events, numbers and signatures are visible ASCII")
 }
 
 /// How far an attempt came that broke off.
@@ -271,28 +372,6 @@ async fn read_answer(mut response: reqwest::Response) -> Vec<u8> {
     answer
 }
 
-/// The text without the secret, nor the parts of it that are long enough to tell; nor as JSON
-/// writes them.
-fn masked(text: &str, secret: Option<&Secret>) -> String {
-    let Some(secret) = secret else {
-        return text.to_owned();
-    };
-    let parts = secret
-        .expose()
-        .split_whitespace()
-        .filter(|part| part.len() >= 8);
-    let mut masked = text.to_owned();
-    for part in std::iter::once(secret.expose()).chain(parts) {
-        let as_json = part.replace('\\', "\\\\").replace('"', "\\\"");
-        for written in [part, &as_json, &as_json.replace('/', "\\/")] {
-            if !written.is_empty() {
-                masked = masked.replace(written, "***");
-            }
-        }
-    }
-    masked
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,18 +396,5 @@ mod tests {
             let found = retry_after(&headers, now).map(|span| span.as_secs());
             assert_eq!(found, expected, "{value:?}");
         }
-    }
-
-    #[test]
-    fn an_echoed_secret_is_masked() {
-        let secret = Secret::new("Bearer s3cr3t-token".to_owned());
-        let text = "you sent Bearer s3cr3t-token, that is s3cr3t-token";
-        assert_eq!(masked(text, Some(&secret)), "you sent ***, that is ***");
-        assert_eq!(masked("Bearer", Some(&secret)), "Bearer");
-        let secret = Secret::new("Basic a\"b/c==".to_owned());
-        assert_eq!(
-            masked(r#"{"sent":"Basic a\"b\/c=="}"#, Some(&secret)),
-            r#"{"sent":"***"}"#
-        );
     }
 }

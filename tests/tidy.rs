@@ -250,10 +250,85 @@ mod refusals {
             ("ORDERFEED_LOG__LEVEL".into(), not_utf8()),
         ];
         read(&text, environment, false);
+        read(
+            r#"
+            [webhook.erp]
+            url = "https://erp.example.com/orders"
+            compression = "br"
+            signing_secrets = ["x", "whsec_x", "whsec_TWZL"]
+            headers = ["X-Api-Key"]
+            proxy = "https://proxy.example.com:3128"
+            tls.ca_file = 1
+            tls.client_certificate = "client.pem"
+            tls.client_key = 1
+            [webhook.a]
+            url = "https://erp.example.com/orders"
+            signing_secrets = "whsec_x"
+            tls.client_certificate = 1
+            [webhook.a.headers]
+            Authorization = "x"
+            Proxy-Authorization = "x"
+            User-Agent = "x"
+            Content-Length = "1"
+            "X Key" = "x"
+            X-Key = "x"
+            x-key = "x"
+            [webhook.b]
+            url = "https://erp.example.com/orders"
+            tls.client_key = "client.key"
+            "#,
+            Vec::new(),
+            false,
+        );
+        messages.extend(of_certificates());
         let missing = Path::new("/etc/orderfeed/none/config.toml");
         let errors = Config::load(missing).expect_err("no file");
         messages.extend(errors.iter().map(ToString::to_string));
         messages
+    }
+
+    /// What is said of files of certificates and keys that are there and of no use.
+    fn of_certificates() -> Vec<String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).expect("a file");
+        };
+        let made = || {
+            let names = ["client.example.com".to_owned()];
+            let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+            (made.cert.pem(), made.signing_key.serialize_pem())
+        };
+        let ((certificate, key), (_, other_key)) = (made(), made());
+        write("client.pem", &certificate);
+        write("cut.pem", &certificate[..100]);
+        write("client.key", &key);
+        write("cut.key", &key[..60]);
+        write("other.key", &other_key);
+        write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+        let webhook = |name: &str, keys: &str| {
+            let url = "url = \"https://erp.example.com/orders\"";
+            format!("[webhook.{name}]\n{url}\n[webhook.{name}.tls]\n{keys}\n")
+        };
+        let pair =
+            |key: &str| format!("client_certificate = \"client.pem\"\nclient_key = \"{key}\"");
+        let text = [
+            webhook("a", "ca_file = \"client.key\""),
+            webhook("b", "ca_file = \"cut.pem\""),
+            webhook("c", &pair("client.pem")),
+            webhook("d", &pair("encrypted.key")),
+            webhook("e", &pair("cut.key")),
+            webhook("f", &pair("other.key")),
+        ]
+        .concat();
+        let file = folder.path().join("config.toml");
+        let errors = Config::read(&file, &text, [], None).expect_err("a wrong one");
+        let folder = folder.path().to_string_lossy().into_owned();
+        let message = |text: String| text.replace(&folder, "/etc/orderfeed");
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .map(message)
+            .collect()
     }
 
     /// A message without its place, which differs from file to file.

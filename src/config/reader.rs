@@ -185,6 +185,13 @@ pub(super) struct Section<'r, 'a> {
 }
 
 impl<'a> Section<'_, 'a> {
+    /// The table of this name in it.
+    pub(super) fn section(&mut self, name: &str) -> Section<'_, 'a> {
+        let path = self.path.iter().map(String::as_str);
+        let path: Vec<&str> = path.chain([name]).collect();
+        self.reader.section(&path)
+    }
+
     /// The key's value; `None` if there is none, or something is wrong with it, which is then
     /// noted.
     pub(super) fn get<T>(&mut self, name: &str, read: impl Fn(&Given<'a>) -> Read<T>) -> Option<T> {
@@ -249,7 +256,14 @@ impl<'a> Section<'_, 'a> {
 /// How a table begins in the file.
 fn header(path: &[String]) -> String {
     match path {
-        [webhook, ..] if webhook == "webhook" => "[webhook.NAME]".to_owned(),
+        [webhook, rest @ ..] if webhook == "webhook" => {
+            let below = rest.iter().skip(1).map(String::as_str);
+            let names: Vec<&str> = [webhook.as_str(), "NAME"]
+                .into_iter()
+                .chain(below)
+                .collect();
+            format!("[{}]", names.join("."))
+        }
         _ => format!("[{}]", path.join(".")),
     }
 }

@@ -5,18 +5,26 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::problem::Problem;
 use super::sources::{Given, quoted};
-use super::values::Read;
+use super::values::{Read, all_or_problems};
+use crate::sender::headers::{self, Header, HeaderName};
+use crate::sender::mask::TELLING_BYTES_MIN;
+use crate::sender::proxy::{self, Proxy};
 use crate::sender::secret::Secret;
+use crate::sender::signature::{self, SigningSecret};
 
 /// Bytes of a secret, at most.
 const LONGEST: u64 = 16 * 1024;
 
+const HEADERS: &str =
+    "a table of headers with their values, such as { X-Api-Key = { file = \"/path\" } }";
+const SIGNING_SECRETS: &str =
+    "a list of secrets, such as [{ file = \"/path\" }] or [\"whsec_...\"]";
 const SOURCES: &str =
     "the text itself, { file = \"/path\" }, { env = \"VARIABLE\" } or { credential = \"name\" }";
 
@@ -33,9 +41,91 @@ pub(super) fn header_value(given: &Given<'_>) -> Read<Secret> {
     Ok(Secret::new(text.as_str().to_owned()))
 }
 
-/// The variable that the secret is taken from, if it is from one.
-pub(super) fn variable_named<'a>(given: &Given<'a>) -> Option<&'a str> {
-    given.value.as_dict()?.get("env")?.as_str()
+/// Further headers; none of their values is shown.
+pub(super) fn headers(given: &Given<'_>) -> Read<Vec<Header>> {
+    let entries = given
+        .entries()
+        .ok_or_else(|| given.refuse_secret_collection(HEADERS))?;
+    let mut headers: Vec<Header> = Vec::new();
+    let mut problems = Vec::new();
+    for (name, value) in entries {
+        match header(name, &value, &headers) {
+            Ok(header) => headers.push(header),
+            Err(found) => problems.extend(found),
+        }
+    }
+    all_or_problems(headers, problems)
+}
+
+fn header(name: &str, value: &Given<'_>, others: &[Header]) -> Read<Header> {
+    let Ok(name) = HeaderName::try_from(name) else {
+        return Err(value.complain("is no header's name, which is of A-Z a-z 0-9 and -"));
+    };
+    if let Some(why) = headers::reserved(&name) {
+        return Err(value.complain(&format!("can't be set here: {why}")));
+    }
+    if others.iter().any(|other| other.name == name) {
+        return Err(value.complain("is there already; upper and lower case are the same"));
+    }
+    let written_here = value.text().is_some();
+    let value = header_value(value)?;
+    // A short word that is written for all to see is no secret, and may stand in any answer.
+    let masked = !written_here || value.expose().len() >= TELLING_BYTES_MIN;
+    Ok(Header {
+        name,
+        value,
+        masked,
+    })
+}
+
+/// Secrets to sign with, each `whsec_…`.
+pub(super) fn signing_secrets(given: &Given<'_>) -> Read<Vec<SigningSecret>> {
+    let items = given
+        .items()
+        .ok_or_else(|| given.refuse_secret_collection(SIGNING_SECRETS))?;
+    let mut secrets = Vec::new();
+    let mut problems = Vec::new();
+    for item in items {
+        match signing_secret(&item) {
+            Ok(secret) => secrets.push(secret),
+            Err(found) => problems.extend(found),
+        }
+    }
+    all_or_problems(secrets, problems)
+}
+
+fn signing_secret(given: &Given<'_>) -> Read<SigningSecret> {
+    SigningSecret::parse(&secret(given)?).map_err(|error| {
+        let found = format!("a value that is not shown, and {error}");
+        given.refuse_shown(&found, signature::ALLOWED)
+    })
+}
+
+/// A proxy's url, which may hold a password; or `"none"`.
+pub(super) fn proxy(given: &Given<'_>) -> Read<Option<Proxy>> {
+    let text = secret(given)?;
+    if text.as_str() == "none" {
+        return Ok(None);
+    }
+    Proxy::parse(&text)
+        .map(Some)
+        .ok_or_else(|| given.refuse_shown("a value that is not shown", proxy::ALLOWED))
+}
+
+/// The variables that secrets are taken from, in a value that is one or holds some.
+pub(super) fn variables_named<'a>(given: &Given<'a>) -> Vec<&'a str> {
+    let below = |given: &Given<'a>| {
+        let items = given.items().unwrap_or_default();
+        let entries = given.entries().unwrap_or_default();
+        let entries = entries.into_iter().map(|(_, value)| value);
+        items.into_iter().chain(entries).collect::<Vec<_>>()
+    };
+    let named = |given: &Given<'a>| given.value.as_dict()?.get("env")?.as_str();
+    let of_itself = named(given).into_iter();
+    let of_what_is_below = below(given);
+    of_itself
+        .chain(of_what_is_below.iter().filter_map(named))
+        .collect()
 }
 
 fn secret(given: &Given<'_>) -> Read<Zeroizing<String>> {
@@ -81,6 +171,17 @@ fn variable(given: &Given<'_>, name: &str) -> Read<Zeroizing<String>> {
 }
 
 fn credential(given: &Given<'_>, name: &str) -> Read<Zeroizing<String>> {
+    let path = credential_path(given, name)?;
+    read_file(&path).map_err(|why| {
+        given.complain(&format!(
+            "{}; is it in the unit's LoadCredential=?",
+            cant_be_read(&path, &why)
+        ))
+    })
+}
+
+/// Where systemd puts the credential.
+pub(super) fn credential_path(given: &Given<'_>, name: &str) -> Read<PathBuf> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err(given.complain("a credential's name is that of a file, without its folder"));
     }
@@ -90,16 +191,10 @@ fn credential(given: &Given<'_>, name: &str) -> Read<Zeroizing<String>> {
             quoted(name)
         )));
     };
-    let path = folder.join(name);
-    read_file(&path).map_err(|why| {
-        given.complain(&format!(
-            "{}; is it in the unit's LoadCredential=?",
-            cant_be_read(&path, &why)
-        ))
-    })
+    Ok(folder.join(name))
 }
 
-fn cant_be_read(path: &Path, why: &str) -> String {
+pub(super) fn cant_be_read(path: &Path, why: &str) -> String {
     format!("the file {} can't be read: {why}", path.display())
 }
 

@@ -283,6 +283,15 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// As [`Self::refuse_collection`], where it may be a secret in the wrong place.
+    pub(super) fn refuse_secret_collection(&self, allowed: &str) -> Vec<Problem> {
+        if self.is_variable() {
+            self.refuse_collection(allowed)
+        } else {
+            self.refuse_shown("something else that is not shown", allowed)
+        }
+    }
+
     /// That something is wrong with it.
     pub(super) fn complain(&self, what: &str) -> Vec<Problem> {
         vec![Problem {

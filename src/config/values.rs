@@ -294,7 +294,7 @@ fn list_of<T>(
     all_or_problems(values, problems)
 }
 
-fn all_or_problems<T>(value: T, problems: Vec<Problem>) -> Read<T> {
+pub(super) fn all_or_problems<T>(value: T, problems: Vec<Problem>) -> Read<T> {
     if problems.is_empty() {
         Ok(value)
     } else {

@@ -17,7 +17,7 @@ use crate::feed::payload::{Payload, PayloadId, PayloadState};
 use crate::feed::policy::Policy;
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
-use crate::sender::{Endpoint, Report, Request};
+use crate::sender::{Report, Request};
 use crate::store;
 use crate::store::ledger::{
     ANSWER_BYTES_OF_FAILURE, ANSWER_BYTES_OF_SUCCESS, Attempt, AttemptOutcome, Change, Commit,
@@ -83,8 +83,6 @@ pub struct Settings {
     pub name: WebhookName,
     /// The numbers of its decisions.
     pub policy: Policy,
-    /// Where its requests go.
-    pub endpoint: Endpoint,
 }
 
 /// Why a lane ended.

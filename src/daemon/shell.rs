@@ -98,10 +98,11 @@ impl Shared {
 pub(super) struct LaneShell {
     webhook_id: WebhookId,
     shared: Shared,
-    settings: watch::Receiver<Option<Arc<Settings>>>,
+    gear: watch::Receiver<Option<Gear>>,
     noticed: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
-    sender: Sender,
+    /// What goes with the settings that were last asked for.
+    sender: Arc<Sender>,
     /// What is being read ahead.
     reading: Option<oneshot::Receiver<Result<Ahead, store::Error>>>,
     /// What was.
@@ -110,19 +111,26 @@ pub(super) struct LaneShell {
     next: Option<AheadPick>,
 }
 
+/// What a lane is given by the configuration, all of it at once.
+#[derive(Clone, Debug)]
+pub(super) struct Gear {
+    pub(super) settings: Arc<Settings>,
+    pub(super) sender: Arc<Sender>,
+}
+
 impl LaneShell {
     pub(super) fn new(
         webhook_id: WebhookId,
         shared: Shared,
-        settings: watch::Receiver<Option<Arc<Settings>>>,
-        sender: Sender,
+        gear: watch::Receiver<Option<Gear>>,
+        sender: Arc<Sender>,
     ) -> Self {
         Self {
             webhook_id,
             noticed: shared.noticed.subscribe(),
             stopping: shared.stopping.clone(),
             shared,
-            settings,
+            gear,
             sender,
             reading: None,
             ahead: None,
@@ -202,7 +210,9 @@ impl Shell for LaneShell {
     }
 
     fn settings(&mut self) -> Option<Arc<Settings>> {
-        self.settings.borrow_and_update().clone()
+        let Gear { settings, sender } = self.gear.borrow_and_update().clone()?;
+        self.sender = sender;
+        Some(settings)
     }
 
     fn stopping(&self) -> bool {
@@ -315,7 +325,7 @@ impl Shell for LaneShell {
 
     async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {
         self.read_ahead(next, settings);
-        let report = self.sender.post(&settings.endpoint, request).await;
+        let report = self.sender.post(request).await;
         failpoint::reach("answered");
         report
     }
@@ -328,7 +338,7 @@ impl Shell for LaneShell {
         (self.reading, self.ahead) = (None, None);
         // Where a sender is gone the daemon is ending, and `stopping` says so.
         tokio::select! {
-            _ = self.settings.changed() => {}
+            _ = self.gear.changed() => {}
             _ = self.noticed.changed() => {}
             _ = self.stopping.changed() => {}
             () = sleep(span) => {}

@@ -22,7 +22,8 @@ pub struct SigningSecret {
 }
 
 /// What a signing secret must be, for messages.
-pub const ALLOWED: &str = "whsec_ and the base64 of 24 to 64 random bytes; \"whsec_\" and what `openssl rand -base64 32` prints make one";
+pub const ALLOWED: &str =
+    "whsec_ and the base64 of 24 to 64 random bytes, which openssl rand -base64 32 makes";
 
 const PREFIX: &str = "whsec_";
 const KEY_BYTES_MIN: usize = 24;
@@ -66,6 +67,11 @@ impl SigningSecret {
     /// The secret as it was written, for finding it where it must be masked.
     pub fn text(&self) -> &Secret {
         &self.text
+    }
+
+    /// What follows the prefix: the key, as base64.
+    pub(super) fn coded_key(&self) -> &str {
+        &self.text.expose()[PREFIX.len()..]
     }
 
     fn hmac_key(&self) -> hmac::Key {

@@ -16,7 +16,7 @@ use orderfeed::feed::lane::Wait;
 use orderfeed::feed::outcome::Outcome;
 use orderfeed::feed::selection::Selections;
 use orderfeed::feed::timestamp::Timestamp;
-use orderfeed::sender::{Endpoint, Report, Request};
+use orderfeed::sender::{Report, Request};
 use orderfeed::store::ledger::configure::{Configured, Registered};
 use orderfeed::store::ledger::{self, Commit, Ledger, WebhookId};
 use orderfeed::store::queue::Queue;
@@ -247,11 +247,6 @@ impl World {
                     let settings = Settings {
                         name,
                         policy: hook.policy.clone(),
-                        endpoint: Endpoint {
-                            url: "https://receiver.example/".parse().expect("a url"),
-                            authorization: None,
-                            timeout: Duration::from_secs(90),
-                        },
                     };
                     Some((*webhook_id, settings))
                 }
