@@ -82,20 +82,29 @@ fn gzip(body: &[u8]) -> Bytes {
 mod tests {
     use std::io::Read as _;
 
+    use futures_util::poll;
+    use tokio::runtime;
+
     use super::*;
 
-    fn prepare(body: &str) -> Prepared {
+    fn runtime() -> runtime::Runtime {
+        let runtime = runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime")
+    }
+
+    fn preparing(body: &str) -> impl Future<Output = Prepared> {
         let secret = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         let preparation = Preparation {
             compression: Compression::Gzip,
             signing_secrets: Arc::new([secret.expect("a secret")]),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned();
         let body = Bytes::from(body.to_owned());
-        runtime
-            .expect("a runtime")
-            .block_on(preparation.prepare(id, 1_614_265_330, body))
+        async move { preparation.prepare(id, 1_614_265_330, body).await }
+    }
+
+    fn prepare(body: &str) -> Prepared {
+        runtime().block_on(preparing(body))
     }
 
     fn unpacked(body: &[u8]) -> String {
@@ -127,5 +136,17 @@ mod tests {
             // Neither a time nor a name.
             assert_eq!(first.body[3..8], [0; 5], "{length} bytes");
         }
+    }
+
+    /// D3: whoever else is on the thread goes on meanwhile.
+    #[test]
+    fn a_large_body_holds_up_no_other_webhook() {
+        let large = "{\"TrackingNumber\":123},".repeat(100_000);
+        runtime().block_on(async {
+            let mut preparing = Box::pin(preparing(&large));
+            assert!(poll!(&mut preparing).is_pending(), "it was done here");
+            assert_eq!(unpacked(&preparing.await.body), large);
+            assert!(poll!(Box::pin(self::preparing("{}"))).is_ready());
+        });
     }
 }

@@ -60,7 +60,21 @@ fn sentence(cause: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = cause.downcast_ref() {
         return io(error);
     }
-    None
+    tunnel(&cause.to_string())
+}
+
+/// The client says this of a proxy in words only.
+fn tunnel(said: &str) -> Option<&'static str> {
+    Some(match said {
+        "tunnel error: unsuccessful" => {
+            "the proxy does not connect to the receiver; `orderfeed check --connect` shows what the proxy says"
+        }
+        "tunnel error: proxy authorization required" => {
+            "the proxy asks for user and password, or for others than those in `proxy`"
+        }
+        "tunnel error: failed to create underlying connection" => "the proxy can't be reached",
+        _ => return None,
+    })
 }
 
 fn tls(error: &rustls::Error) -> Option<&'static str> {
@@ -76,7 +90,7 @@ fn tls(error: &rustls::Error) -> Option<&'static str> {
                 "the receiver's certificate is for other names than the url's"
             }
             CertificateError::UnknownIssuer => {
-                "the receiver's certificate was issued by nobody whom this machine trusts"
+                "the receiver's certificate was issued by nobody whom this machine trusts; tls.ca_file adds an authority"
             }
             CertificateError::Revoked => "the receiver's certificate was revoked",
             _ => "the receiver's certificate can't be trusted",

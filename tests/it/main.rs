@@ -7,6 +7,7 @@
 //! - `help`: what every command says of itself
 //! - `delivery`: what arrives at a receiver, and how
 //! - `bad_receivers`: what becomes of an order when the receiver misbehaves
+//! - `request`: signatures, compression, further headers, certificates, proxies
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
 //! - `regressions`: what went wrong once
@@ -32,6 +33,7 @@ mod producers;
 mod queue_rules;
 mod regressions;
 mod reloading;
+mod request;
 mod starting;
 mod stopping;
 mod support;

@@ -30,7 +30,7 @@ impl Site {
     /// A site with queue and ledger, and this configuration for its webhooks.
     pub(crate) fn new(webhooks: &str) -> Self {
         let site = Self::bare(webhooks);
-        site.init();
+        site.initialise();
         site
     }
 
@@ -44,11 +44,12 @@ impl Site {
         // The power may go at any time.
         fs::File::open(site.config()).unwrap().sync_all().unwrap();
         fs::File::open(&site.folder).unwrap().sync_all().unwrap();
-        site.init();
+        site.initialise();
         site
     }
 
-    fn init(&self) {
+    /// Makes queue and ledger.
+    pub(crate) fn initialise(&self) {
         let (status, output) = self.run(&["init"]);
         assert!(status.success(), "{output}");
     }
@@ -75,6 +76,15 @@ impl Site {
             "[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n{webhooks}"
         );
         fs::write(self.config(), text).unwrap();
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A file of the site's folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -402,6 +412,7 @@ type Script = dyn Fn(usize, &Arrived) -> Answer + Send + Sync;
 
 /// A receiver: it answers as its script says, and remembers what arrived.
 pub(crate) struct Receiver {
+    scheme: &'static str,
     address: SocketAddr,
     arrived: Arc<(Mutex<Vec<Arrived>>, Condvar)>,
 }
@@ -409,17 +420,53 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// The script is given the number of the request, from 1, and the request.
     pub(crate) fn new(script: impl Fn(usize, &Arrived) -> Answer + Send + Sync + 'static) -> Self {
+        Self::over("http", Some, script)
+    }
+
+    /// One that speaks TLS.
+    pub(crate) fn tls(
+        config: rustls::ServerConfig,
+        script: impl Fn(usize, &Arrived) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let config = Arc::new(config);
+        let handshake = move |mut stream| {
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            // A sender that does not trust it, or is not trusted, goes away.
+            while tls.is_handshaking() {
+                tls.complete_io(&mut stream).ok()?;
+            }
+            Some(rustls::StreamOwned::new(tls, stream))
+        };
+        Self::over("https", handshake, script)
+    }
+
+    fn over<S: Read + Write>(
+        scheme: &'static str,
+        open: impl Fn(TcpStream) -> Option<S> + Send + Sync + 'static,
+        script: impl Fn(usize, &Arrived) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let arrived = Arc::<(Mutex<Vec<Arrived>>, Condvar)>::default();
         let (script, shared): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&arrived));
+        let open = Arc::new(open);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                stream.set_nodelay(true).unwrap();
                 let (script, shared) = (Arc::clone(&script), Arc::clone(&shared));
-                thread::spawn(move || serve(stream, &*script, &shared));
+                let open = Arc::clone(&open);
+                thread::spawn(move || {
+                    if let Some(stream) = open(stream) {
+                        serve(stream, &*script, &shared);
+                    }
+                });
             }
         });
-        Self { address, arrived }
+        Self {
+            scheme,
+            address,
+            arrived,
+        }
     }
 
     /// One that takes all.
@@ -428,7 +475,11 @@ impl Receiver {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/orders", self.address)
+        format!("{}://{}/orders", self.scheme, self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The configuration of a webhook that goes here.
@@ -474,10 +525,8 @@ impl Receiver {
     }
 }
 
-fn serve(stream: TcpStream, script: &Script, shared: &(Mutex<Vec<Arrived>>, Condvar)) {
-    stream.set_nodelay(true).unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
+fn serve(stream: impl Read + Write, script: &Script, shared: &(Mutex<Vec<Arrived>>, Condvar)) {
+    let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader) {
         let number = {
             let mut arrived = shared.0.lock().unwrap();
@@ -499,7 +548,12 @@ fn serve(stream: TcpStream, script: &Script, shared: &(Mutex<Vec<Arrived>>, Cond
             }
             Answer::Bytes(bytes) => bytes,
         };
-        if writer.write_all(&answer).is_err() {
+        let writer = reader.get_mut();
+        if writer
+            .write_all(&answer)
+            .and_then(|()| writer.flush())
+            .is_err()
+        {
             return;
         }
     }
@@ -516,15 +570,10 @@ fn answer_bytes(status: u16, rest: &str) -> Vec<u8> {
     answer.into_bytes()
 }
 
+/// The next request, with its body; `None` at the connection's end.
 pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Arrived> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
     let mut request = Arrived {
-        head,
+        head: read_head(reader)?,
         body: Vec::new(),
         at: Instant::now(),
     };
@@ -533,4 +582,15 @@ pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Arrived> {
     reader.read_exact(&mut request.body).ok()?;
     request.at = Instant::now();
     Some(request)
+}
+
+/// The next request's line and headers; `None` at the connection's end.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
 }
