@@ -200,11 +200,7 @@ impl Sender {
         let mut headers = self.headers_of(&request, started_at);
         let prepared = self
             .preparation
-            .prepare(
-                request.payload_id.to_string(),
-                started_at.unix_seconds(),
-                request.body,
-            )
+            .prepare(request.payload_id, started_at.unix_seconds(), request.body)
             .await;
         if let Some(signature) = prepared.signature {
             headers.insert(WEBHOOK_SIGNATURE, visible_ascii(signature));

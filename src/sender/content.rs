@@ -3,6 +3,7 @@
 //!
 //! The same bytes make the same bytes, whenever it is done.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -38,13 +39,19 @@ pub(super) struct Prepared {
 /// Larger bodies are compressed and signed on a thread beside, so that other webhooks do not wait.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// Orders are much alike: more than this saves little, and takes several times as long.
-const LEVEL: Level = Level::new(3);
+/// Measured with orders: the usual 6 takes more than twice as long, and saves a twenty-fifth.
+const LEVEL: Level = Level::new(4);
 
 impl Preparation {
-    /// Makes the body ready to leave. `timestamp` is that of `webhook-timestamp`.
-    pub(super) async fn prepare(&self, id: String, timestamp: i64, body: Bytes) -> Prepared {
-        if body.len() <= INLINE_BYTES_MAX || self.is_nothing() {
+    /// Makes the body ready to leave. `id` and `timestamp` are those of the request's headers.
+    pub(super) async fn prepare(
+        &self,
+        id: impl Display + Send + 'static,
+        timestamp: i64,
+        body: Bytes,
+    ) -> Prepared {
+        let as_it_is = self.compression == Compression::None && self.signing_secrets.is_empty();
+        if as_it_is || body.len() <= INLINE_BYTES_MAX {
             return self.prepare_here(&id, timestamp, body);
         }
         let this = self.clone();
@@ -53,13 +60,9 @@ impl Preparation {
             .expect("nothing in there panics, and nobody cancels it")
     }
 
-    fn is_nothing(&self) -> bool {
-        self.compression == Compression::None && self.signing_secrets.is_empty()
-    }
-
-    fn prepare_here(&self, id: &str, timestamp: i64, body: Bytes) -> Prepared {
-        let signature = (!self.signing_secrets.is_empty())
-            .then(|| signature::sign(&self.signing_secrets, id, timestamp, &body));
+    fn prepare_here(&self, id: &impl Display, timestamp: i64, body: Bytes) -> Prepared {
+        let sign = || signature::sign(&self.signing_secrets, &id.to_string(), timestamp, &body);
+        let signature = (!self.signing_secrets.is_empty()).then(sign);
         let body = match self.compression {
             Compression::None => body,
             Compression::Gzip => gzip(&body),
@@ -98,7 +101,7 @@ mod tests {
             compression: Compression::Gzip,
             signing_secrets: Arc::new([secret.expect("a secret")]),
         };
-        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned();
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         let body = Bytes::from(body.to_owned());
         async move { preparation.prepare(id, 1_614_265_330, body).await }
     }
