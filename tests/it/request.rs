@@ -144,7 +144,7 @@ try {
     #[test]
     fn pythons_standardwebhooks_trusts_them() {
         let python =
-            std::env::var("ORDERFEED_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+            std::env::var("STANDARDWEBHOOKS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         if !available(&python, &["-c", "import standardwebhooks"]) {
             return;
         }
@@ -161,7 +161,7 @@ try {
 
     #[test]
     fn nodes_standardwebhooks_trusts_them() {
-        let modules = std::env::var_os("ORDERFEED_TEST_NODE_MODULES").unwrap_or_default();
+        let modules = std::env::var_os("STANDARDWEBHOOKS_NODE_MODULES").unwrap_or_default();
         let node = |script: &str| {
             let mut command = Command::new("node");
             command.env("NODE_PATH", &modules).args(["-e", script]);
