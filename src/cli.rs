@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod enqueue;
 mod init;
+pub mod receive;
 mod resume;
 mod run;
 mod webhooks;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::feed::order::OrderType;
 use crate::store;
 
 /// Delivers purchase, transfer and work orders from a local SQLite queue to HTTP receivers.
@@ -49,6 +51,7 @@ enum Command {
     Init(init::Args),
     Check(check::Args),
     Enqueue(enqueue::Args),
+    Receive(receive::Args),
     AdoptQueue(adopt_queue::Args),
     Resume(resume::Args),
     Webhooks(webhooks::Args),
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args, &place),
         Command::Check(args) => check::run(&args, &place),
         Command::Enqueue(args) => enqueue::run(&args, &place),
+        Command::Receive(args) => receive::run(args),
         Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
         Command::Resume(args) => resume::run(&args, &place),
         Command::Webhooks(args) => webhooks::run(&args, &place),
@@ -177,6 +181,15 @@ impl From<io::Error> for Failure {
         } else {
             Self::new(Exit::Failed, error)
         }
+    }
+}
+
+/// What people call an order type.
+const fn short(order_type: OrderType) -> &'static str {
+    match order_type {
+        OrderType::PurchaseOrder => "PO",
+        OrderType::TransferOrder => "TO",
+        OrderType::WorkOrder => "WO",
     }
 }
 

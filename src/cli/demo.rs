@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::receiver::Arrival;
-use super::{Exit, Failure, init};
+use super::{Exit, Failure, init, short};
 use crate::clock;
 use crate::config::Config;
 use crate::daemon::{self, Reins, Stores};
@@ -560,15 +560,6 @@ For the real thing, write a config.toml (see config.toml.example), and:
 "
     )?;
     Ok(())
-}
-
-/// What people call an order type.
-fn short(order_type: OrderType) -> &'static str {
-    match order_type {
-        PurchaseOrder => "PO",
-        TransferOrder => "TO",
-        WorkOrder => "WO",
-    }
 }
 
 /// `60 PO, 30 TO`

@@ -83,6 +83,7 @@ fn orderfeed() {
                    is
       check        Check the configuration, and say what it would do; nothing is sent
       enqueue      Queue the orders of files: all are checked before the first is queued
+      receive      Receive orders and show them: a receiver to try things with
       adopt-queue  Go on with a queue that was replaced or restored, or with a new ledger
       resume       Let a webhook go on that was deactivated or held
       webhooks     What can be done to webhooks beside configuring them
@@ -194,6 +195,68 @@ fn enqueue() {
           --queue <FILE>
               The queue's file; then no configuration is read, which may hold what producers must not
               see
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn receive() {
+    insta::assert_snapshot!(help(&["receive"]), @"
+    Receive orders and show them: a receiver to try things with
+
+    It takes what a webhook sends to it, on any path, until Ctrl-C, and sums up. A payload that comes
+    twice with the same body is fine. Other bytes under a known payload id, and an order that comes
+    again unchanged under another id for no stated reason, are alarms. It ends with 1 if there was an
+    alarm, or a request that orderfeed would not send.
+
+    Usage: orderfeed receive [OPTIONS]
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --listen <ADDRESS:PORT>
+              Where to listen; port 0 takes a free one, and the url is printed
+              
+              [default: 127.0.0.1:8080]
+
+          --status <STATUS>
+              Answer with this status
+              
+              [default: 200]
+
+          --delay <DURATION>
+              Answer only after so long: 2s, 500ms
+              
+              [default: 0s]
+
+          --fail-every <N>
+              Refuse every N-th request
+
+          --fail-status <STATUS>
+              The status with which every N-th request is refused
+              
+              [default: 503]
+
+          --secret-file <FILE>
+              Expect signatures by the secret in this file (whsec_...); several files: by any of them
+
+          --authorization-file <FILE>
+              Expect the header authorization to be what is in this file
+
+          --bodies
+              Print the orders, too
+
+          --json
+              Print one JSON object a line
+
+          --write-to <FOLDER>
+              Write each payload's body to a file in this folder, named by its id
+
+          --count <N>
+              End after so many requests
 
       -h, --help
               Print help (see a summary with '-h')

@@ -7,6 +7,7 @@
 //! - `help`: what every command says of itself
 //! - `delivery`: what arrives at a receiver, and how
 //! - `bad_receivers`: what becomes of an order when the receiver misbehaves
+//! - `receive`: the receiver to try things with
 //! - `request`: signatures, compression, further headers, certificates, proxies
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
@@ -31,6 +32,7 @@ mod help;
 mod power_cut;
 mod producers;
 mod queue_rules;
+mod receive;
 mod regressions;
 mod reloading;
 mod request;
