@@ -257,6 +257,8 @@ pub enum Verdict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::policy::{HoldOn, RetryAttempts, StatusPattern, SuccessStatus};
     use super::*;
 
@@ -565,5 +567,170 @@ mod tests {
             &limit(Duration::from_mins(61)),
             "retry 60s counted up",
         );
+    }
+
+    fn statuses() -> impl Strategy<Value = StatusPattern> {
+        prop_oneof![
+            (1..=5_u16).prop_map(StatusPattern::Class),
+            (100..600_u16).prop_map(StatusPattern::Exactly),
+        ]
+    }
+
+    fn any_outcome() -> impl Strategy<Value = Outcome> {
+        let seconds = prop::option::of(0..200_000_u64);
+        let phase = || prop::sample::select(Phase::ALL.to_vec());
+        prop_oneof![
+            (100..600_u16, seconds).prop_map(|(status, seconds)| Outcome::Answered {
+                status,
+                retry_after: seconds.map(Duration::from_secs),
+            }),
+            phase().prop_map(|phase| Outcome::TimedOut { phase }),
+            phase().prop_map(|phase| Outcome::Broken { phase }),
+        ]
+    }
+
+    fn any_policy() -> impl Strategy<Value = Policy> {
+        let hold_on = prop_oneof![
+            prop::sample::select(vec![
+                HoldOn::Dns,
+                HoldOn::Connect,
+                HoldOn::Tls,
+                HoldOn::Timeout
+            ]),
+            statuses().prop_map(HoldOn::Status),
+        ];
+        let times = prop_oneof![
+            (0..5_u32).prop_map(RetryAttempts::Times),
+            Just(RetryAttempts::Unlimited)
+        ];
+        let success = prop_oneof![
+            Just(SuccessStatus::default()),
+            Just(SuccessStatus::Any),
+            prop::collection::vec(statuses(), 1..3).prop_map(SuccessStatus::Of),
+        ];
+        let held = prop::collection::vec(hold_on, 0..4);
+        let hours = prop::option::of(1..4_u64);
+        (times, 0..100_000_u64, held, hours, any::<bool>(), success).prop_map(
+            |(retry_attempts, gap, hold_on, hours, late, success_status)| Policy {
+                retry_attempts,
+                retry_gap: Duration::from_secs(gap),
+                hold_on,
+                deactivate_after: hours.map(Duration::from_hours),
+                on_timeout: if late {
+                    OnTimeout::Delivered
+                } else {
+                    OnTimeout::Retry
+                },
+                success_status,
+                ..Policy::default()
+            },
+        )
+    }
+
+    fn any_standing() -> impl Strategy<Value = Standing> {
+        let trouble = || Trouble {
+            reason: "answered 503".to_owned(),
+            since: Timestamp::from_ms(1),
+        };
+        prop::sample::select(vec![
+            Standing::Up,
+            Standing::Down(trouble()),
+            Standing::Held(Hold::Endpoint, trouble()),
+        ])
+    }
+
+    proptest! {
+        /// D9, D11: whatever happens, a payload makes at most `retry_attempts` and one counted
+        /// attempts, and none after its end.
+        #[test]
+        fn d11_counted_attempts_are_bounded(
+            outcomes in prop::collection::vec(any_outcome(), 1..30), policy in any_policy(),
+            standing in any_standing(),
+        ) {
+            let mut lane = Lane { standing, ..Lane::default() };
+            let mut head = Head::example();
+            for outcome in outcomes {
+                match judge(&outcome, &head, &lane, &policy, NOW) {
+                    Verdict::Retry { counted, standing, wait } => {
+                        head.counted += u32::from(counted);
+                        prop_assert!(policy.retry_attempts.allow_after(head.counted));
+                        prop_assert!(wait >= policy.retry_gap);
+                        let asked = outcome.retry_after().min(RETRY_AFTER_MAX);
+                        prop_assert_eq!(wait, asked.max(policy.retry_gap));
+                        // What is not counted is the endpoint's: then it is down or held.
+                        prop_assert_eq!(counted, standing == Standing::Up);
+                        lane.standing = standing;
+                    }
+                    Verdict::Failed { .. } => {
+                        prop_assert_ne!(policy.retry_attempts, RetryAttempts::Unlimited);
+                        prop_assert!(!policy.retry_attempts.allow_after(head.counted + 1));
+                        return Ok(());
+                    }
+                    Verdict::Delivered | Verdict::Deactivated(_) => return Ok(()),
+                }
+            }
+        }
+
+        /// D7: success depends on nothing but the outcome and the policy.
+        #[test]
+        fn d7_success_is_success_wherever_the_webhook_stands(
+            outcome in any_outcome(), policy in any_policy(), standing in any_standing(),
+            counted in 0..10_u32,
+        ) {
+            let head = Head { counted, ..Head::example() };
+            let lane = Lane { standing, ..Lane::default() };
+            let delivered = judge(&outcome, &head, &lane, &policy, NOW) == Verdict::Delivered;
+            let late = outcome == Outcome::TimedOut { phase: Phase::Waiting }
+                && policy.on_timeout == OnTimeout::Delivered;
+            let answered = outcome.status().is_some_and(|status| policy.success_status.contains(status));
+            prop_assert_eq!(delivered, late || answered);
+        }
+
+        /// D12: while the webhook is down, the endpoint's trouble costs no payload its place.
+        #[test]
+        fn d12_an_outage_fails_no_second_payload(
+            outcome in any_outcome().prop_filter("the endpoint's", endpoints_trouble),
+            policy in any_policy(), counted in 0..10_u32,
+        ) {
+            if succeeded(&outcome, &policy) {
+                return Ok(());
+            }
+            let head = Head { counted, ..Head::example() };
+            let lane = Lane { standing: down(), ..Lane::default() };
+            let verdict = judge(&outcome, &head, &lane, &policy, NOW);
+            let waits = matches!(
+                verdict,
+                Verdict::Retry { counted: false, standing: Standing::Down(_), .. }
+            );
+            prop_assert!(waits, "{verdict:?}");
+        }
+
+        /// D13: what `hold_on` names is never counted, and uses up nothing.
+        #[test]
+        fn d13_what_hold_on_names_uses_up_no_payload(
+            outcome in any_outcome(), mut policy in any_policy(), standing in any_standing(),
+            counted in 0..10_u32,
+        ) {
+            let named = match &outcome {
+                Outcome::Answered { status, .. } => HoldOn::Status(StatusPattern::Exactly(*status)),
+                Outcome::Broken { phase: Phase::Dns } => HoldOn::Dns,
+                Outcome::Broken { phase: Phase::Connect } => HoldOn::Connect,
+                Outcome::Broken { phase: Phase::Tls } => HoldOn::Tls,
+                Outcome::TimedOut { .. } | Outcome::Broken { .. } => HoldOn::Timeout,
+            };
+            policy.hold_on.push(named);
+            if !named.matches(&outcome) {
+                // It broke off while the request was under way: that has no name.
+                return Ok(());
+            }
+            let head = Head { counted, ..Head::example() };
+            let lane = Lane { standing, ..Lane::default() };
+            let verdict = judge(&outcome, &head, &lane, &policy, NOW);
+            let uncounted = matches!(
+                verdict,
+                Verdict::Delivered | Verdict::Deactivated(_) | Verdict::Retry { counted: false, .. }
+            );
+            prop_assert!(uncounted, "{verdict:?}");
+        }
     }
 }

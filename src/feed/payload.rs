@@ -157,6 +157,10 @@ impl Members {
         let mut seqs = Vec::with_capacity(bytes.len());
         let (mut previous, mut distance, mut shift) = (0_i64, 0_i64, 0_u32);
         for &byte in bytes {
+            // High bits that are all zero are left out.
+            if byte == 0 && shift > 0 {
+                return None;
+            }
             let bits = i64::from(byte & 0x7f);
             let shifted = bits
                 .checked_shl(shift)
@@ -427,6 +431,14 @@ mod tests {
     }
 
     #[test]
+    fn members_have_just_one_spelling() {
+        let two = Members::new(vec![Seq(1), Seq(2)]);
+        assert_eq!(Members::from_bytes(&[1, 1]), two);
+        assert_eq!(Members::from_bytes(&[1, 0x81, 0]), None);
+        assert_eq!(Members::from_bytes(&[0x80, 0]), None);
+    }
+
+    #[test]
     fn a_payload_id_sorts_by_time_and_reads_back() {
         let early = PayloadId::new(Timestamp::from_ms(1_763_000_000_000), [0xff; 10]);
         let late = PayloadId::new(Timestamp::from_ms(1_763_000_000_001), [0; 10]);
@@ -436,7 +448,105 @@ mod tests {
         assert!("01K9WPVG01".parse::<PayloadId>().is_err());
     }
 
+    /// Orders as producers queue them: the seqs ascend, with gaps; few actions, many sizes.
+    fn orders() -> impl Strategy<Value = Vec<Order>> {
+        let one = (1..4_i64, 0..3_usize, 0..40_usize, any::<i64>());
+        prop::collection::vec(one, 1..40).prop_map(|rows| {
+            let mut seq = 0;
+            rows.into_iter()
+                .map(|(gap, action, blanks, number)| {
+                    seq += gap;
+                    let action = ["submit", "update", "destroy"][action];
+                    let blanks = " ".repeat(blanks);
+                    let body = format!("{{\"TrackingNumber\":{blanks}{number}}}");
+                    order(seq, action, &body)
+                })
+                .collect()
+        })
+    }
+
+    /// One payload after another, until nothing is left.
+    fn pick_all(policy: &Policy, orders: &[Order]) -> Vec<Picked> {
+        let mut rest = orders;
+        let mut all = Vec::new();
+        while !rest.is_empty() {
+            let picked = pick(policy, rest);
+            rest = &rest[picked.members.seqs().len()..];
+            all.push(picked);
+        }
+        all
+    }
+
+    /// A string as it may stand in an order: with escapes, and beyond ASCII.
+    fn json_string() -> impl Strategy<Value = String> {
+        any::<String>().prop_map(|text| serde_json::to_string(&text).expect("a string"))
+    }
+
     proptest! {
+        #[test]
+        fn d1_nothing_is_lost_and_the_order_is_kept(
+            orders in orders(), items_max in 1..10_usize, bytes_max in 1..500_usize,
+        ) {
+            let picked = pick_all(&limits(items_max, bytes_max), &orders);
+            let seqs = picked.iter().flat_map(|picked| picked.members.seqs()).copied();
+            let queued: Vec<Seq> = orders.iter().map(|order| order.seq).collect();
+            prop_assert_eq!(seqs.collect::<Vec<_>>(), queued);
+        }
+
+        #[test]
+        fn d1_a_payload_keeps_its_limits_and_is_as_full_as_they_let_it(
+            orders in orders(), items_max in 1..10_usize, bytes_max in 1..500_usize,
+        ) {
+            let mut rest = &orders[..];
+            for picked in pick_all(&limits(items_max, bytes_max), &orders) {
+                let count = picked.members.seqs().len();
+                let (taken, left) = rest.split_at(count);
+                prop_assert!(count <= items_max);
+                prop_assert!(count == 1 || picked.body.len() <= bytes_max);
+                prop_assert!(taken.iter().all(|order| order.action == picked.action));
+                if let Some(next) = left.first() {
+                    let bodies = rest[..=count].iter().map(|order| &*order.body);
+                    let with_next = encode(picked.order_type, &picked.action, bodies).len();
+                    prop_assert!(
+                        next.action != picked.action || count == items_max || with_next > bytes_max
+                    );
+                }
+                rest = left;
+            }
+        }
+
+        #[test]
+        fn a_payload_is_made_again_byte_for_byte(orders in orders(), bytes_max in 1..2_000_usize) {
+            let picked = pick(&limits(40, bytes_max), &orders);
+            let members = &orders[..picked.members.seqs().len()];
+            let bodies = members.iter().map(|order| &*order.body);
+            let again = encode(picked.order_type, &picked.action, bodies);
+            prop_assert_eq!(checksum(&again), picked.checksum);
+            prop_assert_eq!(again, picked.body);
+        }
+
+        #[test]
+        fn what_is_spliced_reads_as_the_same_values(
+            strings in prop::collection::vec((json_string(), json_string()), 1..10),
+        ) {
+            let bodies: Vec<String> = strings
+                .iter()
+                .map(|(key, value)| format!("{{\"TrackingNumber\":1,{key}:[{value}, 1.50]}}"))
+                .collect();
+            let body = encode(
+                OrderType::WorkOrder,
+                &Action::default(),
+                bodies.iter().map(String::as_str),
+            );
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("valid JSON");
+            let alone = |body: &String| -> serde_json::Value {
+                serde_json::from_str(body).expect("valid JSON")
+            };
+            let expected: Vec<_> = bodies.iter().map(alone).collect();
+            prop_assert_eq!(&body["DataType"], "work_order");
+            prop_assert_eq!(&body["Data"], &serde_json::Value::from(expected));
+        }
+
         #[test]
         fn members_read_back(mut seqs in prop::collection::vec(1..=i64::MAX, 1..50)) {
             seqs.sort_unstable();
@@ -448,6 +558,7 @@ mod tests {
         #[test]
         fn foreign_bytes_are_no_members_or_ascend(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Some(members) = Members::from_bytes(&bytes) {
+                prop_assert_eq!(members.to_bytes(), bytes);
                 prop_assert!(members.first() > Seq(-1) && members.first() <= members.last());
             }
         }
