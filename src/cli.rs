@@ -2,11 +2,12 @@
 //!
 //! Only here is anything printed. A command returns what went wrong as a [`Failure`]; nothing
 //! panics at a user's mistake, and a reader that closes the pipe ends a command in peace.
+//! [`enqueue::source`] and [`receive::arrival`] read what is foreign; the fuzz targets reach them.
 
 mod adopt_queue;
 mod check;
 mod demo;
-mod enqueue;
+pub mod enqueue;
 mod init;
 pub mod receive;
 mod resume;

@@ -338,7 +338,7 @@ fn phase_of(error: &reqwest::Error, reached: Phase) -> Phase {
 
 /// How long the answer asks to wait, in seconds or until a date; garbage asks for nothing, and of
 /// several the longest counts.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let spans = headers.get_all(RETRY_AFTER).iter().filter_map(|value| {
         let text = value.to_str().ok()?.trim();
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

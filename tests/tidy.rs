@@ -679,14 +679,17 @@ mod source {
 
     #[test]
     fn every_file_says_what_it_is() {
-        for (path, text) in files("src", ".rs").into_iter().chain(files("tests", ".rs")) {
+        let folders = ["src", "tests", "fuzz"];
+        for (path, text) in folders.iter().flat_map(|folder| files(folder, ".rs")) {
             assert!(text.starts_with("//! "), "{path} does not begin with //!");
         }
     }
 
     #[test]
     fn no_file_knows_the_machine_it_was_written_on() {
-        let folders = ["src", "tests", "docs", "systemd", "benches", "examples"];
+        let folders = [
+            "src", "tests", "docs", "systemd", "benches", "examples", "fuzz",
+        ];
         let mut all: BTreeMap<String, String> = folders
             .into_iter()
             .flat_map(|folder| files(folder, ""))

@@ -5,7 +5,7 @@
 //! stops it on the way tells how to go on (`--skip`). It talks to the queue's file alone: the
 //! daemon need not run.
 
-mod source;
+pub mod source;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};

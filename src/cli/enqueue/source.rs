@@ -27,9 +27,9 @@ const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// One input.
 #[derive(Debug)]
-pub(super) struct Source {
+pub struct Source {
     /// What it is called in messages.
-    pub(super) name: String,
+    pub name: String,
     kept: Kept,
     shape: Shape,
 }
@@ -73,32 +73,36 @@ enum Shape {
 
 /// What an input says about all of its orders; only a payload says anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) order_type: Option<OrderType>,
-    pub(super) action: Option<Action>,
+pub struct Header {
+    /// The type of all its orders.
+    pub order_type: Option<OrderType>,
+    /// The action of all its orders.
+    pub action: Option<Action>,
 }
 
 /// Where an order stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spot {
+pub struct Spot {
     /// The line on which it begins, from 1.
-    pub(super) line: usize,
+    pub line: usize,
     /// The how manyeth it is, from 1.
-    pub(super) number: usize,
+    pub number: usize,
 }
 
 /// An order as it stands in the input.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
-    pub(super) header: &'a Header,
-    pub(super) spot: Spot,
+pub struct Entry<'a> {
+    /// What its input says of all orders.
+    pub header: &'a Header,
+    /// Where it stands.
+    pub spot: Spot,
     /// Its text, or why it has none.
-    pub(super) text: Result<&'a str, String>,
+    pub text: Result<&'a str, String>,
 }
 
 /// Why reading an input ended early.
 #[derive(Debug)]
-pub(super) enum Broken<E> {
+pub enum Broken<E> {
     /// The input is not what it should be: the line, and what is wrong.
     Input(usize, String),
     /// The file system refused.
@@ -116,7 +120,7 @@ impl<E> From<io::Error> for Broken<E> {
 impl Source {
     /// Finds an input; `-` is standard input. What can't be read twice is first copied to a file
     /// without a name in `spool`.
-    pub(super) fn open(path: &Path, spool: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, spool: &Path) -> io::Result<Self> {
         let (name, kept, file) = if path == Path::new("-") {
             let (kept, file) = keep(&mut io::stdin().lock(), spool)?;
             ("standard input".to_owned(), kept, file)
@@ -145,7 +149,7 @@ impl Source {
     }
 
     /// Whether somebody wrote to it, or replaced it, since it was found.
-    pub(super) fn has_changed(&self) -> io::Result<bool> {
+    pub fn has_changed(&self) -> io::Result<bool> {
         match &self.kept {
             Kept::File { path, stamp } => Ok(Stamp::from(&fs::metadata(path)?) != *stamp),
             Kept::Copy(_) => Ok(false),
@@ -153,10 +157,7 @@ impl Source {
     }
 
     /// Reads it from its beginning, and hands over one order after another.
-    pub(super) fn each<E>(
-        &self,
-        take: impl FnMut(&Entry<'_>) -> Result<(), E>,
-    ) -> Result<(), Broken<E>> {
+    pub fn each<E>(&self, take: impl FnMut(&Entry<'_>) -> Result<(), E>) -> Result<(), Broken<E>> {
         let file = match &self.kept {
             Kept::File { path, .. } => File::open(path)?,
             Kept::Copy(copy) => from_start(copy)?,
