@@ -455,3 +455,29 @@ fn wrong_arguments_are_refused() {
     [exit 1]
     ");
 }
+
+/// The daemon's signature, compression and authorization are what the receiver expects.
+#[test]
+fn what_the_daemon_signs_and_compresses_is_understood() {
+    let site = Site::new("");
+    let secret = format!(
+        "whsec_{}",
+        base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [1; 32])
+    );
+    fs::write(site.config().with_file_name("secret"), &secret).unwrap();
+    fs::write(site.config().with_file_name("authorization"), "Bearer 1\n").unwrap();
+    let args = [
+        &["--secret-file", "secret", "--count", "1", "--json"][..],
+        &["--authorization-file", "authorization"],
+    ];
+    let receiving = Receiving::start(&site, &args.concat());
+    site.configure(&receiving.webhook(&format!(
+        "signing_secrets = [\"{secret}\"]\ncompression = \"gzip\"\nauthorization = \"Bearer 1\""
+    )));
+    site.enqueue("purchase_order", 1..=1_000);
+    let daemon = site.start();
+    let text = receiving.rest();
+    daemon.stop();
+    assert!(text.contains("\"taken\":1"), "{text}");
+    assert!(text.ends_with("[exit 0]"), "{text}");
+}
