@@ -682,10 +682,14 @@ impl Queue {
     }
 
     /// Whether somebody was in the way, and how many pages the WAL has.
-    fn copy_back(&self, how: &str) -> Result<(bool, i64), Error> {
-        self.conn
+    fn copy_back(&mut self, how: &str) -> Result<(bool, i64), Error> {
+        let copied = self
+            .conn
             .query_row(how, [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .during("copying the WAL back", &self.path)
+            .during("copying the WAL back", &self.path);
+        // It syncs the WAL first.
+        self.sync_failed |= copied.is_err();
+        copied
     }
 
     fn newest(&self) -> Result<Visible, Error> {

@@ -373,7 +373,7 @@ mod certificates {
         assert_snapshot!(told(&site), @"
         ./config.toml is valid
         erp: nothing waits
-        erp: not reached: its certificate is not from an authority that is trusted here; tls.ca_file adds one
+        erp: not reached: the receiver's certificate was issued by nobody whom this machine trusts; tls.ca_file adds an authority: invalid peer certificate: UnknownIssuer
         orderfeed: 1 of 1 webhooks can't be reached
         [exit 1]
         ");
@@ -666,7 +666,7 @@ mod proxies {
         let daemon = site.start();
         daemon.wait_for_line("failed for good");
         daemon.stop();
-        assert_snapshot!(site.ledger_rows("SELECT phase, outcome, error FROM attempts"), @"connect failed the proxy does not connect to it; `orderfeed check --connect` shows what the proxy says");
+        assert_snapshot!(site.ledger_rows("SELECT phase, outcome, error FROM attempts"), @"connect failed the proxy does not connect to the receiver; `orderfeed check --connect` shows what the proxy says: tunnel error: unsuccessful");
         assert_eq!(receiver.arrived().len(), 0);
     }
 
@@ -694,7 +694,7 @@ mod proxies {
         let daemon = site.start();
         daemon.wait_for_line("failed for good");
         daemon.stop();
-        assert_snapshot!(site.ledger_rows("SELECT phase, outcome, error FROM attempts"), @"tls failed its certificate is not from an authority that is trusted here; tls.ca_file adds one");
+        assert_snapshot!(site.ledger_rows("SELECT phase, outcome, error FROM attempts"), @"tls failed the receiver's certificate was issued by nobody whom this machine trusts; tls.ca_file adds an authority: invalid peer certificate: UnknownIssuer");
     }
 
     #[test]
@@ -779,7 +779,7 @@ mod proxies {
         wait_for_listener(address);
         site.enqueue("purchase_order", 1..=1);
         let daemon = site.start();
-        daemon.wait_for_line("the proxy does not connect to it");
+        daemon.wait_for_line("the proxy does not connect to the receiver");
         let config = fs::read_to_string(site.config()).unwrap();
         fs::write(site.config(), config.replace("me:wrong@", "me:password@")).unwrap();
         daemon.reload();
