@@ -21,13 +21,17 @@ use crate::store::queue::{Pick, Queue, Scan};
 const PAYLOADS_MAX: usize = 16;
 
 /// So many bytes of bodies are read in one go at most, beyond the last payload.
-const BYTES_MAX: usize = 256 * 1024;
+const BYTES_MAX: usize = 64 * 1024;
 
 /// What the next turns of a lane will find, if nothing changes.
 #[derive(Debug)]
 pub struct Ahead {
     basis: Basis,
     turns: VecDeque<Turn>,
+    /// With so many left, it is time to read on.
+    turns_short: usize,
+    /// The lane after these turns; `None` where nothing more is to be read.
+    end: Option<Lane>,
 }
 
 /// What is read by, beside where the lane stands.
@@ -76,9 +80,11 @@ impl Ahead {
         let policy = &basis.settings.policy;
         let mut turns = VecDeque::new();
         let mut bytes_read = 0;
+        let mut is_end = false;
         while turns.len() < PAYLOADS_MAX && bytes_read <= BYTES_MAX {
             let places = lane.places;
             if places.iter().any(|(_, place)| place.unpark.is_some()) {
+                is_end = true;
                 break;
             }
             let scan = queue.waiting(webhook_id, &places, &PerType::default(), policy)?;
@@ -89,6 +95,7 @@ impl Ahead {
             let step = next_step(&lane, &scan.waiting, policy, now);
             let (Step::Seal(seal), false) = (step, unread) else {
                 let next = None;
+                is_end = true;
                 turns.push_back(Turn { places, scan, next });
                 break;
             };
@@ -106,7 +113,29 @@ impl Ahead {
             });
             turns.push_back(Turn { places, scan, next });
         }
-        Ok(Self { basis, turns })
+        Ok(Self {
+            basis,
+            // One is always left to be sent while the next are read.
+            turns_short: (turns.len() / 2).max(1),
+            turns,
+            end: (!is_end).then_some(lane),
+        })
+    }
+
+    /// Adds what was read on; or only that counts, if it was read by something else.
+    pub fn append(&mut self, later: Self) {
+        let mut turns = std::mem::take(&mut self.turns);
+        if self.basis != later.basis {
+            turns.clear();
+        }
+        turns.extend(later.turns);
+        *self = Self { turns, ..later };
+    }
+
+    /// The lane from which to read on, if it is time to.
+    pub fn runs_short(&self) -> Option<&Lane> {
+        let short = self.turns.len() <= self.turns_short;
+        self.end.as_ref().filter(|_| short)
     }
 
     /// Whether it holds what the next turn of this lane will find.

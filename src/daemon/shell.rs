@@ -104,11 +104,19 @@ pub(super) struct LaneShell {
     /// What goes with the settings that were last asked for.
     sender: Arc<Sender>,
     /// What is being read ahead.
-    reading: Option<oneshot::Receiver<Result<Ahead, store::Error>>>,
+    reading: Option<Reading>,
     /// What was.
     ahead: Option<Ahead>,
     /// The next payload's orders, if they were read ahead.
     next: Option<AheadPick>,
+}
+
+/// Something that is being read ahead.
+struct Reading {
+    /// By what, and for a lane that stands where.
+    basis: Basis,
+    places: PerType<Place>,
+    answer: oneshot::Receiver<Result<Ahead, store::Error>>,
 }
 
 /// What a lane is given by the configuration, all of it at once.
@@ -145,24 +153,56 @@ impl LaneShell {
         }
     }
 
-    /// Has the queue's thread read what `lane` will ask for, unless that was done already.
+    /// Has the queue's thread read what `lane` will ask for, as far as that is not done yet.
     fn read_ahead(&mut self, lane: &Lane, settings: &Arc<Settings>) {
-        let basis = self.basis(settings);
-        let is_read = |ahead: &Ahead| ahead.serves(lane, &basis);
         // With a pause before it, there is time enough then.
-        if !settings.policy.payload_interval.is_zero() || self.ahead.as_ref().is_some_and(is_read) {
+        if !settings.policy.payload_interval.is_zero() {
             return;
         }
-        let (webhook_id, clock, lane) = (self.webhook_id, self.shared.clock, lane.clone());
-        let noticed = self.shared.noticed.clone();
-        let reading = self.shared.queue.begin(move |queue| {
+        let basis = self.basis(settings);
+        let reading = self.reading.take();
+        match reading.map(|mut reading| (reading.answer.try_recv(), reading)) {
+            Some((Ok(read), _)) => self.have_read(read),
+            Some((Err(_not_yet), reading)) => self.reading = Some(reading),
+            None => {}
+        }
+        let from = match (&self.ahead, &self.reading) {
+            (Some(ahead), None) if ahead.serves(lane, &basis) => ahead.runs_short().cloned(),
+            (Some(ahead), Some(_)) if ahead.serves(lane, &basis) => None,
+            (_, Some(reading)) if (&reading.basis, reading.places) == (&basis, lane.places) => None,
+            _ => {
+                self.ahead = None;
+                Some(lane.clone())
+            }
+        };
+        if let Some(from) = from {
+            self.begin_reading(from, basis);
+        }
+    }
+
+    fn begin_reading(&mut self, lane: Lane, basis: Basis) {
+        let (webhook_id, clock, places) = (self.webhook_id, self.shared.clock, lane.places);
+        let (noticed, settings) = (self.shared.noticed.clone(), Arc::clone(&basis.settings));
+        let answer = self.shared.queue.begin(move |queue| {
             let noticed = *noticed.borrow();
-            let basis = Basis { noticed, ..basis };
+            let basis = Basis { noticed, settings };
             Ahead::read(queue, webhook_id, lane, basis, clock.now())
         });
         // Where the queue's thread is gone, whoever needs it next says so.
-        self.reading = reading.ok();
-        self.ahead = None;
+        self.reading = answer.ok().map(|answer| Reading {
+            basis,
+            places,
+            answer,
+        });
+    }
+
+    /// Keeps what was read ahead; what went wrong is met again by whoever needs it.
+    fn have_read(&mut self, read: Result<Ahead, store::Error>) {
+        match (read, &mut self.ahead) {
+            (Ok(read), Some(ahead)) => ahead.append(read),
+            (Ok(read), ahead @ None) => *ahead = Some(read),
+            (Err(_again), ahead) => *ahead = None,
+        }
     }
 
     /// Asks the store until it does not refuse.
@@ -236,15 +276,22 @@ impl Shell for LaneShell {
             async move { shared.look_again().await }
         })
         .await?;
-        if let Some(reading) = self.reading.take() {
-            // What went wrong is met again below.
-            self.ahead = reading.await.ok().and_then(Result::ok);
-        }
         let basis = self.basis(settings);
+        let serves = |ahead: &Ahead| ahead.serves(lane, &basis);
+        if !self.ahead.as_ref().is_some_and(serves)
+            && let Some(reading) = self.reading.take()
+            && let Ok(read) = reading.answer.await
+        {
+            self.have_read(read);
+        }
         if let Some(ahead) = &mut self.ahead
             && let Some((scan, next)) = ahead.take(lane, &basis)
         {
             self.next = next;
+            let from = ahead.runs_short().cloned();
+            if let (Some(from), None) = (from, &self.reading) {
+                self.begin_reading(from, basis);
+            }
             return Ok(scan);
         }
         self.ahead = None;

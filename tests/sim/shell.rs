@@ -215,12 +215,15 @@ impl Shell for SimShell {
         self.act(|world| {
             world.begin_post(webhook_id, settings, &request);
             let basis = Self::basis(world, settings);
-            if !ahead
-                .as_ref()
-                .is_some_and(|ahead| ahead.serves(next, &basis))
-            {
-                let (life, now) = (world.life(), world.now());
-                ahead = Ahead::read(&life.queue, webhook_id, next.clone(), basis, now).ok();
+            let (life, now) = (world.life(), world.now());
+            let read = |lane| Ahead::read(&life.queue, webhook_id, lane, basis.clone(), now).ok();
+            match &mut ahead {
+                Some(ahead) if ahead.serves(next, &basis) => {
+                    if let Some(later) = ahead.runs_short().cloned().and_then(read) {
+                        ahead.append(later);
+                    }
+                }
+                ahead => *ahead = read(next.clone()),
             }
         })
         .await;
