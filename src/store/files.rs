@@ -408,8 +408,12 @@ pub fn identity(path: &Path) -> Result<Identity, Error> {
 /// An error if the name no longer stands for the file that was opened by it. Then the WAL is
 /// emptied into the file that it belongs to: SQLite would take it for the other one's.
 pub fn refuse_replaced(conn: &Connection, path: &Path, opened: Identity) -> Result<(), Error> {
-    if identity(path).ok() == Some(opened) {
-        return Ok(());
+    match identity(path) {
+        Ok(found) if found == opened => return Ok(()),
+        Ok(_) => {}
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        // That says nothing of the file.
+        Err(error) => return Err(error),
     }
     // Where somebody is in the way it stays; there is nothing more to be done about it from here.
     drop(conn.busy_timeout(std::time::Duration::from_secs(1)));
