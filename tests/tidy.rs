@@ -445,9 +445,11 @@ mod command_line {
         let mut lacking = Vec::new();
         for (path, text) in stores {
             for (before, literal) in sentences(&text) {
-                let sql = ["SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA", "WITH"]
-                    .iter()
-                    .any(|word| literal.trim_start().starts_with(word));
+                let sql = [
+                    "SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA", "WITH", "CREATE",
+                ]
+                .iter()
+                .any(|word| literal.trim_start().starts_with(word));
                 let doing = before.ends_with("during(") || before.ends_with("doing:");
                 if sql || doing {
                     continue;

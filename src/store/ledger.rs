@@ -237,12 +237,15 @@ impl Ledger {
     /// less to sync than one that grows.
     pub fn reserve(&mut self) -> Result<(), Error> {
         self.conn
-            .execute(
-                "INSERT INTO reserve (filler) VALUES (zeroblob(?1))",
-                [WAL_BYTES_KEPT],
-            )
-            .and_then(|_| self.conn.execute("DELETE FROM reserve", []))
-            .and_then(|_| {
+            .execute_batch("CREATE TABLE IF NOT EXISTS reserve (filler BLOB)")
+            .and_then(|()| {
+                self.conn.execute(
+                    "INSERT INTO reserve (filler) VALUES (zeroblob(?1))",
+                    [WAL_BYTES_KEPT],
+                )
+            })
+            .and_then(|_| self.conn.execute_batch("DROP TABLE reserve"))
+            .and_then(|()| {
                 self.conn
                     .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
             })

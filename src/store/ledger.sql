@@ -114,11 +114,6 @@ CREATE TABLE parked (
     PRIMARY KEY (webhook_id, order_type, seq)
 ) STRICT, WITHOUT ROWID;
 
--- Filled and emptied when a daemon starts, which makes room; see Ledger::reserve.
-CREATE TABLE reserve (
-    filler BLOB NOT NULL
-) STRICT;
-
 -- Rows of the queue that can't be delivered to anyone.
 CREATE TABLE set_aside (
     queue_generation INTEGER NOT NULL,
