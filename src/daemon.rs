@@ -224,10 +224,10 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let (noticed, _) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let shared = Shared {
+        glance: Rc::new(glance),
         queue,
         ledger: LedgerHandle::new(ledger),
         clock,
-        glance: Rc::new(glance),
         noticed,
         stopping,
         told_to_stop: reins.stop.clone(),

@@ -18,10 +18,14 @@ use crate::store::queue::{Pick, Queue, Scan};
 
 /// So many payloads are read in one go at most: handing each over by itself costs more than
 /// reading a small one.
-const PAYLOADS_MAX: usize = 16;
+pub const PAYLOADS_MAX: usize = 16;
 
 /// So many bytes of bodies are read in one go at most, beyond the last payload.
 const BYTES_MAX: usize = 64 * 1024;
+
+/// So many rows are passed in one go at most, beyond the last payload: a filter that lets few
+/// through would hold up the other lanes, who read by the same thread.
+const ROWS_MAX: i64 = 4_096;
 
 /// What the next turns of a lane will find, if nothing changes.
 #[derive(Debug)]
@@ -68,20 +72,22 @@ pub struct AheadPick {
 }
 
 impl Ahead {
-    /// Reads what a lane that stands so will find and send, if all goes as expected; nothing where
-    /// parked orders are on their way, which the ledger knows.
+    /// Reads what a lane that stands so will find and send, if all goes as expected, at most
+    /// `payloads_max` payloads; nothing where parked orders are on their way, which the ledger
+    /// knows.
     pub fn read(
         queue: &Queue,
         webhook_id: WebhookId,
         mut lane: Lane,
         basis: Basis,
+        payloads_max: usize,
         now: Timestamp,
     ) -> Result<Self, Error> {
         let policy = &basis.settings.policy;
         let mut turns = VecDeque::new();
-        let mut bytes_read = 0;
+        let (mut bytes_read, mut rows_read) = (0, 0);
         let mut is_end = false;
-        while turns.len() < PAYLOADS_MAX && bytes_read <= BYTES_MAX {
+        while turns.len() < payloads_max && bytes_read <= BYTES_MAX && rows_read <= ROWS_MAX {
             let places = lane.places;
             if places.iter().any(|(_, place)| place.unpark.is_some()) {
                 is_end = true;
@@ -102,6 +108,8 @@ impl Ahead {
             let place = lane.places[seal.order_type];
             let pick = queue.pick(webhook_id, seal, place, &[], newest, policy)?;
             bytes_read += pick.picked.as_ref().map_or(0, |picked| picked.body.len());
+            // No fewer than were read: rows of other types lie between.
+            rows_read += pick.progress.cursor.0 - places[seal.order_type].cursor.0;
             lane = lane.passed(seal.order_type, pick.progress);
             let basis = basis.clone();
             let next = Some(AheadPick {

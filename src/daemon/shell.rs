@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use super::ahead::{Ahead, AheadPick, Basis};
+use super::ahead::{self, Ahead, AheadPick, Basis};
 use super::lane::{Halt, Settings, Shell};
 use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
@@ -40,10 +40,12 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// What all lanes share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
+    /// Closed before the queue: were both closed at the same moment, each would take the other for
+    /// one that stays, and the WAL would be left behind.
+    pub(super) glance: Rc<Glance>,
     pub(super) queue: QueueHandle,
     pub(super) ledger: LedgerHandle,
     pub(super) clock: Clock,
-    pub(super) glance: Rc<Glance>,
     /// Counts the looks that found something, and changes of what webhooks subscribe to.
     pub(super) noticed: watch::Sender<u64>,
     /// Whether no further request is to be started, because the daemon ends.
@@ -107,6 +109,8 @@ pub(super) struct LaneShell {
     reading: Option<Reading>,
     /// What was.
     ahead: Option<Ahead>,
+    /// So many payloads are read ahead next time: more while it serves, one after it was in vain.
+    ahead_max: usize,
     /// The next payload's orders, if they were read ahead.
     next: Option<AheadPick>,
 }
@@ -142,6 +146,7 @@ impl LaneShell {
             sender,
             reading: None,
             ahead: None,
+            ahead_max: 1,
             next: None,
         }
     }
@@ -183,10 +188,11 @@ impl LaneShell {
     fn begin_reading(&mut self, lane: Lane, basis: Basis) {
         let (webhook_id, clock, places) = (self.webhook_id, self.shared.clock, lane.places);
         let (noticed, settings) = (self.shared.noticed.clone(), Arc::clone(&basis.settings));
+        let payloads_max = self.ahead_max;
         let answer = self.shared.queue.begin(move |queue| {
             let noticed = *noticed.borrow();
             let basis = Basis { noticed, settings };
-            Ahead::read(queue, webhook_id, lane, basis, clock.now())
+            Ahead::read(queue, webhook_id, lane, basis, payloads_max, clock.now())
         });
         // Where the queue's thread is gone, whoever needs it next says so.
         self.reading = answer.ok().map(|answer| Reading {
@@ -288,13 +294,17 @@ impl Shell for LaneShell {
             && let Some((scan, next)) = ahead.take(lane, &basis)
         {
             self.next = next;
+            self.ahead_max = (self.ahead_max * 2).min(ahead::PAYLOADS_MAX);
             let from = ahead.runs_short().cloned();
             if let (Some(from), None) = (from, &self.reading) {
                 self.begin_reading(from, basis);
             }
             return Ok(scan);
         }
-        self.ahead = None;
+        if self.ahead.take().is_some() {
+            // Somebody commits all the while, and makes reading far ahead a waste.
+            self.ahead_max = 1;
+        }
         let webhook_id = self.webhook_id;
         let places = lane.places;
         self.insist(|shared| {

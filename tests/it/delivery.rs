@@ -111,6 +111,41 @@ fn orders_leave_in_batches_purchase_orders_first() {
     ");
 }
 
+/// D2: what is queued or withdrawn during a request counts for the next one, though what waited then may
+/// have been read already.
+#[test]
+fn d2_a_purchase_order_queued_during_a_request_goes_next() {
+    let gates = [(); 2].map(|()| Arc::new(Gate::default()));
+    let held = gates.clone();
+    let receiver = Receiver::new(move |number, _| match number {
+        1 => Answer::Gated(Arc::clone(&held[0]), 200),
+        3 => Answer::Gated(Arc::clone(&held[1]), 200),
+        _ => OK,
+    });
+    let site = Site::new(&receiver.webhook("erp", "payload_max_items = 2"));
+    site.enqueue("work_order", 1..=6);
+    let daemon = site.start();
+    receiver.wait_for(1);
+    site.enqueue("purchase_order", [21]);
+    site.producer()
+        .execute("INSERT INTO withdrawals (seq) VALUES (3)", [])
+        .unwrap();
+    gates[0].open();
+    receiver.wait_for(3);
+    site.enqueue("purchase_order", [22]);
+    gates[1].open();
+    let arrived = receiver.wait_for(5);
+    let arrived: Vec<_> = arrived.iter().map(Arrived::summary).collect();
+    assert_snapshot!(arrived.join("\n"), @"
+    work_order 1,2
+    purchase_order 21
+    work_order 4,5
+    purchase_order 22
+    work_order 6
+    ");
+    assert!(daemon.stop().0.success());
+}
+
 /// D9: the same payload id and the same body; D10: later payloads wait behind it.
 #[test]
 fn a_failed_payload_comes_again_with_the_same_id_and_body() {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use orderfeed::clock::WallTime;
-use orderfeed::daemon::ahead::{Ahead, AheadPick, Basis};
+use orderfeed::daemon::ahead::{self, Ahead, AheadPick, Basis};
 use orderfeed::daemon::lane::{Halt, Settings, Shell};
 use orderfeed::feed::lane::{Lane, Place, Seal, Wait};
 use orderfeed::feed::order::{OrderType, PerType, Seq};
@@ -216,7 +216,9 @@ impl Shell for SimShell {
             world.begin_post(webhook_id, settings, &request);
             let basis = Self::basis(world, settings);
             let (life, now) = (world.life(), world.now());
-            let read = |lane| Ahead::read(&life.queue, webhook_id, lane, basis.clone(), now).ok();
+            let max = ahead::PAYLOADS_MAX;
+            let read =
+                |lane| Ahead::read(&life.queue, webhook_id, lane, basis.clone(), max, now).ok();
             match &mut ahead {
                 Some(ahead) if ahead.serves(next, &basis) => {
                     if let Some(later) = ahead.runs_short().cloned().and_then(read) {
