@@ -2,7 +2,7 @@
 //!
 //! The queue is read while requests are in flight, so its reader is elsewhere. A commit to the
 //! ledger is what a lane's next request waits for: done by the lanes' own thread it costs the sync
-//! alone, where handing it over and back costs as much again (ARCHITECTURE.md has the figures).
+//! alone, where handing it over and back costs as much again.
 
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
