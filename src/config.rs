@@ -1274,6 +1274,16 @@ renamed_from = "E"
                 &format!("client_key: the file FOLDER/{name} {what}"),
             );
         }
+        for name in ["ca_file", "client_certificate", "client_key"] {
+            let text = format!("{WEBHOOK}tls.{name} = \"\"\"\n{key}\"\"\"");
+            let file = folder.path().join("config.toml");
+            let errors =
+                Config::read(&file, &text, [], None).expect_err("a key in the wrong place");
+            let said = "holds PEM, which is not shown; write it to a file, and name that";
+            assert!(errors.to_string().contains(said), "{name}: {errors}");
+            let secret = key.lines().nth(1).expect("a key's line");
+            assert!(!errors.to_string().contains(secret), "{name}");
+        }
         check(
             "tls = { client_certificate = \"broken.pem\", client_key = \"client.key\" }",
             "client_certificate: the file FOLDER/broken.pem holds a certificate that can't be used: invalid peer certificate: BadEncoding",

@@ -24,10 +24,10 @@ const KEY: &str =
 /// come from the same section.
 pub(super) fn tls(section: &mut Section<'_, '_>, base: &Tls) -> Tls {
     let authorities = section.get("ca_file", |given| {
-        read(given, &values::path(given)?, Authorities::from_pem)
+        read(given, &path(given)?, Authorities::from_pem)
     });
     let chain = section.get("client_certificate", |given| {
-        read(given, &values::path(given)?, Chain::from_pem)
+        read(given, &path(given)?, Chain::from_pem)
     });
     let key = section.get("client_key", |given| {
         let path = key_path(given)?;
@@ -73,8 +73,19 @@ fn key_path(given: &Given<'_>) -> Read<PathBuf> {
             Some(name) => credential_path(given, name),
             None => Err(given.refuse(KEY)),
         },
-        _ => values::path(given).map_err(|_problems| given.refuse(KEY)),
+        _ if given.text().is_none_or(str::is_empty) => Err(given.refuse(KEY)),
+        _ => path(given),
     }
+}
+
+/// A file's path; what it should hold may stand there instead, and that may be a key.
+fn path(given: &Given<'_>) -> Read<PathBuf> {
+    if given.text().is_some_and(|text| text.contains("-----BEGIN")) {
+        return Err(
+            given.complain("holds PEM, which is not shown; write it to a file, and name that")
+        );
+    }
+    values::path(given)
 }
 
 fn read<T>(
