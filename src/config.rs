@@ -1035,6 +1035,12 @@ renamed_from = "E"
             "{ file = \"long\" }",
             "the file FOLDER/long can't be read: it is longer than 16 KiB",
         );
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).expect("a pipe");
+        check(
+            "{ file = \"pipe\" }",
+            "the file FOLDER/pipe can't be read: it is a pipe",
+        );
         check("{ env = \"KEY\" }", bad);
         check("\"Bücher\"", bad);
         check("\"\"", bad);

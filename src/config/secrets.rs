@@ -3,10 +3,12 @@
 //! The text itself, the file's, the variable's or the credential's content appears in no message
 //! of this module, however wrong it is.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::problem::Problem;
@@ -198,9 +200,21 @@ pub(super) fn cant_be_read(path: &Path, why: &str) -> String {
     format!("the file {} can't be read: {why}", path.display())
 }
 
+/// Opens a file; a pipe, which might never say anything, is none.
+pub(super) fn open(path: &Path) -> Result<File, String> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| error.to_string())?;
+    match file.metadata() {
+        Ok(about) if about.file_type().is_fifo() => Err("it is a pipe".to_owned()),
+        Ok(_) => Ok(file),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A file's text without its line end.
 fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    let file = open(path)?;
     let mut text = Zeroizing::new(String::with_capacity(1024));
     file.take(LONGEST + 1)
         .read_to_string(&mut text)

@@ -2,14 +2,13 @@
 //!
 //! What stands in a file of a key appears in no message.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::reader::Section;
-use super::secrets::{cant_be_read, credential_path};
+use super::secrets::{cant_be_read, credential_path, open};
 use super::sources::Given;
 use super::values::{self, Read};
 use crate::sender::tls::{Authorities, Chain, Identity, PemError, PrivateKey, Tls};
@@ -102,7 +101,7 @@ fn of_no_use(path: &Path, error: &PemError) -> String {
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    let file = open(path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
     file.take(LONGEST + 1)
         .read_to_end(&mut bytes)

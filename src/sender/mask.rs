@@ -27,6 +27,13 @@ impl Mask {
         for secret in &endpoint.signing_secrets {
             mask.add_written(secret.coded_key());
         }
+        // What stands in a url's query may let in whoever knows it.
+        let query = endpoint.url.query().unwrap_or_default();
+        query
+            .split('&')
+            .filter_map(|pair| Some(pair.split_once('=')?.1))
+            .filter(|value| value.len() >= TELLING_BYTES_MIN)
+            .for_each(|value| mask.add_written(value));
         // A longer text first: what is left of it must not stay.
         mask.0
             .sort_by_key(|text| std::cmp::Reverse(text.expose().len()));
@@ -128,6 +135,16 @@ mod tests {
             ..endpoint()
         };
         check(&both, "plant k3y", "plant ***");
+    }
+
+    #[test]
+    fn what_a_urls_query_holds_is_masked() {
+        let url = "https://example.com/x?plant=10&code=s3cr3t-code";
+        check(
+            &Endpoint::new(url.parse().expect("a url")),
+            "Cannot POST /x?plant=10&code=s3cr3t-code",
+            "Cannot POST /x?plant=10&code=***",
+        );
     }
 
     #[test]
