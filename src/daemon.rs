@@ -469,15 +469,15 @@ impl Lanes {
             registered.values().filter_map(known).collect()
         });
         let noticed = self.shared.noticed.clone();
+        let clock = self.shared.clock;
         let subscribe = move |queue: &mut Queue| {
             queue.subscribe(selections);
             // What was read ahead by the old ones is not used any more.
             noticed.send_modify(|count| *count += 1);
-            Ok(())
+            // What was committed meanwhile, before anybody decides what goes first.
+            queue.look(clock.now()).map(drop)
         };
         self.shared.queue.call(subscribe).await?;
-        // What was committed meanwhile.
-        self.shared.look().await?;
         registered
     }
 

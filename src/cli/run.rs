@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::{ConfigPlace, Failure};
@@ -34,7 +35,7 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let (stop, stopping) = watch::channel(false);
     let (reload, reloading) = watch::channel(Arc::new(config));
     let file = place.path();
-    lanes.block_on(&runtime, async {
+    let ended = lanes.block_on(&runtime, async {
         let signals = tokio::task::spawn_local(obey_signals(stop, reload, file)?);
         daemon::run(
             stores,
@@ -47,7 +48,10 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         signals.abort();
         info!("stopped");
         Ok(())
-    })
+    });
+    // Whoever still reads a file from a disk that does not answer is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Turns signals into what the daemon understands. The handlers are in place when this returns.
@@ -60,15 +64,23 @@ fn obey_signals(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
+        // Elsewhere: a file may lie on a disk that takes its time, and a stop is heard all the same.
+        let mut loading = JoinSet::new();
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                _ = hangup.recv() => {
+                _ = hangup.recv(), if loading.is_empty() => {
+                    let file = file.clone();
+                    loading.spawn_blocking(move || Config::load(&file));
+                    continue;
+                }
+                Some(loaded) = loading.join_next() => {
                     // All or nothing: a broken file changes nothing.
-                    match Config::load(&file) {
-                        Ok(config) => drop(reload.send(Arc::new(config))),
-                        Err(errors) => error!("the configuration is not reloaded, the old one holds:\n{errors}"),
+                    match loaded {
+                        Ok(Ok(config)) => drop(reload.send(Arc::new(config))),
+                        Ok(Err(errors)) => error!("the configuration is not reloaded, the old one holds:\n{errors}"),
+                        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
                     }
                     continue;
                 }
