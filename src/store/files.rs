@@ -31,6 +31,8 @@ pub struct Kind {
     pub exclusive: bool,
     /// The mode of a folder that is made for it.
     pub folder_mode: u32,
+    /// The size of its pages, in bytes, when it is made.
+    pub page_bytes: u32,
 }
 
 /// Makes the file and, if need be, its folder; `fill` writes the first rows. All or nothing:
@@ -85,6 +87,8 @@ pub fn create(
     set_mode(&unfinished, kind.mode)?;
     {
         let mut conn = connect(kind, &unfinished)?;
+        conn.pragma_update(None, "page_size", kind.page_bytes)
+            .during("making the tables", &unfinished)?;
         let transaction = conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .during("making the tables", &unfinished)?;

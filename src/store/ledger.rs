@@ -34,6 +34,8 @@ pub const KIND: Kind = Kind {
     mode: 0o600,
     exclusive: true,
     folder_mode: 0o700,
+    // A commit changes a few short rows, and writes whole pages.
+    page_bytes: 1_024,
 };
 
 /// Of a delivered payload's answer so many bytes are kept.
@@ -196,6 +198,12 @@ impl Ledger {
         // The WAL keeps its size when it starts over: room in which outcomes can be written
         // when the disk is full.
         conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
+            .during("opening", path)?;
+        // It starts over before it outgrows that; ledgers that were made earlier have larger pages.
+        let page_bytes: i64 = conn
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .during("opening", path)?;
+        conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_KEPT / page_bytes)
             .during("opening", path)?;
         let file = files::identity(path)?;
         let mut ledger = conn
@@ -372,14 +380,12 @@ impl Ledger {
                 place.cursor = place.cursor.max(newest);
             }
         }
-        write_lane(&transaction, webhook_id, &lane)
-            .and_then(|()| {
-                transaction.execute(
-                    "UPDATE webhooks SET newest_noticed = max(newest_noticed, ?2) WHERE webhook_id = ?1",
-                    params![webhook_id.0, newest.0],
-                )
-            })
-            .and_then(|_| transaction.commit())
+        let noted = Noted {
+            newest_noticed: newest,
+            ..Noted::default()
+        };
+        write_lane(&transaction, webhook_id, &lane, &noted)
+            .and_then(|()| transaction.commit())
             .during("dropping parked orders", &self.path)?;
         Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
     }
@@ -619,13 +625,20 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
         )?
         .execute(params![queue_generation, row.seq.0, row.order_type.as_str(), row.reason, at])?;
     }
-    write_lane(conn, commit.webhook_id, &commit.lane)?;
-    conn.prepare_cached(
-        "UPDATE webhooks SET newest_noticed = max(newest_noticed, ?2), last_payload_id = coalesce(?3, last_payload_id),
-                head_begun_at = iif(?4, ?5, head_begun_at) WHERE webhook_id = ?1",
-    )?
-    .execute(params![webhook_id, commit.newest_noticed.0, sealed, begun, at])
-    .map(drop)
+    let noted = Noted {
+        newest_noticed: commit.newest_noticed,
+        sealed,
+        begun_at: begun.then_some(commit.at),
+    };
+    write_lane(conn, commit.webhook_id, &commit.lane, &noted)
+}
+
+/// What a webhook's row says beside where the lane stands; the default leaves it as it is.
+#[derive(Default)]
+struct Noted {
+    newest_noticed: Seq,
+    sealed: Option<String>,
+    begun_at: Option<WallTime>,
 }
 
 fn set_state(
@@ -640,7 +653,12 @@ fn set_state(
 }
 
 /// Writes where a webhook stands.
-fn write_lane(conn: &Connection, webhook_id: WebhookId, lane: &Lane) -> rusqlite::Result<()> {
+fn write_lane(
+    conn: &Connection,
+    webhook_id: WebhookId,
+    lane: &Lane,
+    noted: &Noted,
+) -> rusqlite::Result<()> {
     let place = |order_type| lane.places[order_type];
     let (po, to, wo) = (
         place(OrderType::PurchaseOrder),
@@ -657,7 +675,9 @@ fn write_lane(conn: &Connection, webhook_id: WebhookId, lane: &Lane) -> rusqlite
             seals = :seals, last_ended_ms = :last_ended_ms, failing_since_ms = :failing_since_ms, selections_version = :selections_version,
             standing = :standing, standing_reason = :standing_reason, standing_since_ms = :standing_since_ms,
             head_payload_id = :head_payload_id, head_attempts = :head_attempts, head_counted = :head_counted,
-            head_interruptions = :head_interruptions, head_retry_wait_ms = :head_retry_wait_ms, head_in_flight = :head_in_flight
+            head_interruptions = :head_interruptions, head_retry_wait_ms = :head_retry_wait_ms, head_in_flight = :head_in_flight,
+            newest_noticed = max(newest_noticed, :newest_noticed), last_payload_id = coalesce(:sealed, last_payload_id),
+            head_begun_at = coalesce(:begun_at, head_begun_at)
          WHERE webhook_id = :webhook_id",
     )?
     .execute(named_params! {
@@ -684,6 +704,9 @@ fn write_lane(conn: &Connection, webhook_id: WebhookId, lane: &Lane) -> rusqlite
         ":head_interruptions": head.map(|head| head.interruptions),
         ":head_retry_wait_ms": head.map(|head| span_ms(head.retry_wait)),
         ":head_in_flight": head.map(|head| head.in_flight),
+        ":newest_noticed": noted.newest_noticed.0,
+        ":sealed": noted.sealed,
+        ":begun_at": noted.begun_at.map(|at| at.0),
     })
     .map(drop)
 }

@@ -36,6 +36,7 @@ pub const KIND: Kind = Kind {
     mode: 0o660,
     exclusive: false,
     folder_mode: 0o2770,
+    page_bytes: 4_096,
 };
 
 /// Rows read in one go at most, so that a filter that passes little holds up nobody else.

@@ -2,7 +2,7 @@
 
 use rusqlite::{TransactionBehavior, params};
 
-use super::{Ledger, WebhookId, write_lane};
+use super::{Ledger, Noted, WebhookId, write_lane};
 use crate::clock::WallTime;
 use crate::feed::lane::Lane;
 use crate::feed::order::{OrderType, Seq};
@@ -285,7 +285,7 @@ fn forget_what_lost_its_meaning(
         "UPDATE selections SET from_seq = ?2 WHERE webhook_id = ?1 AND from_seq > ?2",
         params![webhook_id.0, from.0],
     )?;
-    write_lane(conn, webhook_id, lane)?;
+    write_lane(conn, webhook_id, lane, &Noted::default())?;
     conn.execute(
         "UPDATE webhooks SET newest_noticed = ?2, last_payload_id = NULL WHERE webhook_id = ?1",
         params![webhook_id.0, newest.0],

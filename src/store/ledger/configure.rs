@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Ledger, WebhookId, lane_of, read_selections, write_lane};
+use super::{Ledger, Noted, WebhookId, lane_of, read_selections, write_lane};
 use crate::clock::WallTime;
 use crate::feed::lane::{Lane, Place};
 use crate::feed::order::{PerType, Seq};
@@ -187,7 +187,8 @@ fn begin(
         [name.as_str()],
     )?;
     let webhook_id = WebhookId(conn.last_insert_rowid());
-    write_lane(conn, webhook_id, &Lane::starting_after(cursor, 1))?;
+    let lane = Lane::starting_after(cursor, 1);
+    write_lane(conn, webhook_id, &lane, &Noted::default())?;
     select(conn, webhook_id, &webhook.selection, cursor.next())?;
     Ok(Ok(webhook_id))
 }
