@@ -364,7 +364,8 @@ impl Receiver {
     }
 
     fn judge(&self, arrival: &Arrival, state: &mut Standing) -> (StatusCode, Verdict, Vec<String>) {
-        let (novelty, mut wrong) = state.memory.meet(arrival);
+        let novelty = state.memory.meet(arrival);
+        let mut wrong = Vec::new();
         if novelty == Novelty::New
             && let Some(folder) = &self.args.write_to
         {
@@ -381,6 +382,7 @@ impl Receiver {
             }
         }
         if novelty == Novelty::OtherBody {
+            wrong.push("this id came before with another body".to_owned());
             return (StatusCode::CONFLICT, Verdict::Alarm, wrong);
         }
         let fails = self
@@ -398,7 +400,7 @@ impl Receiver {
             state.sums.repeats += 1;
         } else {
             state.sums.taken += 1;
-            state.memory.take(arrival);
+            wrong = state.memory.take(arrival);
         }
         let verdict = match novelty {
             _ if !wrong.is_empty() => Verdict::Alarm,

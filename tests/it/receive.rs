@@ -328,6 +328,34 @@ fn a_contradiction_is_an_alarm() {
 }
 
 #[test]
+fn an_order_that_was_refused_may_come_under_another_id() {
+    let site = Site::new("");
+    let receiving = Receiving::start(&site, &["--status", "400", "--count", "2"]);
+    site.configure(&receiving.webhook("retry_attempts = 0\npayload_max_items = 1"));
+    site.enqueue("work_order", [7, 7]);
+    let daemon = site.start();
+    let text = receiving.rest();
+    daemon.stop();
+    assert!(text.contains("taken: 0, refused as asked: 2,"), "{text}");
+    assert!(text.contains("alarms: 0\n"), "{text}");
+    assert!(text.ends_with("[exit 0]"), "{text}");
+}
+
+#[test]
+fn an_order_that_stands_twice_in_a_payload_is_an_alarm() {
+    let site = Site::new("");
+    let receiving = Receiving::start(&site, &["--json", "--count", "1"]);
+    site.configure(&receiving.webhook(""));
+    site.enqueue("work_order", [7, 7]);
+    let daemon = site.start();
+    let text = receiving.rest();
+    daemon.stop();
+    let wrong = "\"wrong\":[\"WO 7 stands twice in it, unchanged\"]";
+    assert!(text.contains(wrong), "{text}");
+    assert!(text.ends_with("[exit 1]"), "{text}");
+}
+
+#[test]
 fn signatures_are_verified_by_any_of_the_secrets() {
     let site = Site::bare("");
     let secrets = [[1; 32], [2; 32]].map(|key| {

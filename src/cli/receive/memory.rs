@@ -2,10 +2,10 @@
 //! comes once too often.
 //!
 //! A receiver may get a payload twice, under the same id with the same body. It never gets other
-//! bytes under a known id. And an order that came comes under another id only if a header says
-//! why, or with other content: then it is a later version.
+//! bytes under a known id. And an order that was taken comes under another id only if a header
+//! says why, or with other content: then it is a later version. Within a payload it stands once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
 use super::arrival::Arrival;
@@ -39,7 +39,7 @@ pub(super) enum Novelty {
 #[derive(Debug)]
 pub(super) struct Memory {
     payloads: Recent<PayloadId, Known>,
-    /// By type, action, tracking number and content: the payload that brought it.
+    /// By type, action, tracking number and content: the payload with which it was taken.
     versions: Recent<u64, PayloadId>,
     /// By type and tracking number.
     orders: Recent<u64, ()>,
@@ -74,18 +74,17 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// What this request is by what came before, and what is wrong with that. It is remembered.
-    pub(super) fn meet(&mut self, arrival: &Arrival) -> (Novelty, Vec<String>) {
+    /// What this request is by what came before. It is remembered.
+    pub(super) fn meet(&mut self, arrival: &Arrival) -> Novelty {
         let id = arrival.payload_id;
         let checksum = checksum(&arrival.body);
         if let Some(known) = self.payloads.get(&id) {
             return if known.checksum != checksum {
-                let alarm = "this id came before with another body".to_owned();
-                (Novelty::OtherBody, vec![alarm])
+                Novelty::OtherBody
             } else if known.taken {
-                (Novelty::Repeat, Vec::new())
+                Novelty::Repeat
             } else {
-                (Novelty::Again, Vec::new())
+                Novelty::Again
             };
         }
         let known = Known {
@@ -93,26 +92,29 @@ impl Memory {
             taken: false,
         };
         self.payloads.insert(id, known);
-        (Novelty::New, self.meet_orders(arrival))
+        Novelty::New
     }
 
-    /// What is wrong with the orders of a new payload.
+    /// What is wrong with the orders of a payload that is taken for the first time.
     fn meet_orders(&mut self, arrival: &Arrival) -> Vec<String> {
         let mut named = Vec::new();
         let mut others = 0_usize;
+        let mut within = HashSet::new();
         for order in arrival.orders.iter().flatten() {
             let version = version(order);
             let before = self.versions.get(&version).copied();
             let explained = arrival.origin.is_some();
-            if let Some(before) =
-                before.filter(|&before| before != arrival.payload_id && !explained)
-            {
+            let wrong = if within.insert(version) {
+                before
+                    .filter(|&before| before != arrival.payload_id && !explained)
+                    .map(|before| format!("came before, unchanged, in {before}"))
+            } else {
+                Some("stands twice in it, unchanged".to_owned())
+            };
+            if let Some(wrong) = wrong {
                 if named.len() < NAMED_MAX {
-                    named.push(format!(
-                        "{} {} came before, unchanged, in {before}",
-                        short(order.order_type),
-                        order.tracking_number
-                    ));
+                    let order_type = short(order.order_type);
+                    named.push(format!("{order_type} {} {wrong}", order.tracking_number));
                 } else {
                     others += 1;
                 }
@@ -120,17 +122,19 @@ impl Memory {
             self.versions.insert(version, arrival.payload_id);
         }
         if others > 0 {
-            named.push(format!("and {others} more of its orders came before"));
+            named.push(format!("and {others} more of its orders, likewise"));
         }
         named
     }
 
-    /// Remembers that the payload was taken, and counts its orders.
-    pub(super) fn take(&mut self, arrival: &Arrival) {
+    /// Remembers that the payload was taken, and counts its orders. What is wrong with them; what
+    /// was refused is no order that came.
+    pub(super) fn take(&mut self, arrival: &Arrival) -> Vec<String> {
         match self.payloads.get_mut(&arrival.payload_id) {
             Some(known) if !known.taken => known.taken = true,
-            _ => return,
+            _ => return Vec::new(),
         }
+        let wrong = self.meet_orders(arrival);
         for order in arrival.orders.iter().flatten() {
             let count = &mut self.taken[order.order_type];
             count.orders += 1;
@@ -140,6 +144,7 @@ impl Memory {
                 count.distinct += 1;
             }
         }
+        wrong
     }
 
     /// Whether something was forgotten, so that repeats may have gone unnoticed.
@@ -232,6 +237,7 @@ mod tests {
         }
     }
 
+    const NOTHING: [String; 0] = [];
     const A: &str = r#"{"TrackingNumber":1}"#;
     const A_CHANGED: &str = r#"{"TrackingNumber":1,"Qty":2}"#;
 
@@ -239,20 +245,19 @@ mod tests {
     fn a_payload_may_come_again_with_the_same_bytes_alone() {
         let mut memory = Memory::default();
         let first = arrival(1, "submit", &[A]);
-        assert_eq!(memory.meet(&first), (Novelty::New, vec![]));
-        assert_eq!(memory.meet(&first), (Novelty::Again, vec![]));
-        memory.take(&first);
-        assert_eq!(memory.meet(&first), (Novelty::Repeat, vec![]));
-        memory.take(&first);
+        assert_eq!(memory.meet(&first), Novelty::New);
+        assert_eq!(memory.meet(&first), Novelty::Again);
+        assert_eq!(memory.take(&first), NOTHING);
+        assert_eq!(memory.meet(&first), Novelty::Repeat);
+        assert_eq!(memory.take(&first), NOTHING);
         let count = Count {
             orders: 1,
             distinct: 1,
         };
         assert_eq!(memory.taken[OrderType::WorkOrder], count);
-        let alarm = "this id came before with another body".to_owned();
         assert_eq!(
             memory.meet(&arrival(1, "submit", &[A_CHANGED])),
-            (Novelty::OtherBody, vec![alarm])
+            Novelty::OtherBody
         );
     }
 
@@ -260,10 +265,10 @@ mod tests {
     fn an_order_comes_again_only_changed_or_with_a_reason() {
         let mut memory = Memory::default();
         let mut check = |arrival: &Arrival, alarms: &[String]| {
-            assert_eq!(memory.meet(arrival), (Novelty::New, alarms.to_vec()));
-            memory.take(arrival);
+            assert_eq!(memory.meet(arrival), Novelty::New);
+            assert_eq!(memory.take(arrival), alarms);
         };
-        check(&arrival(1, "submit", &[A, A]), &[]);
+        check(&arrival(1, "submit", &[A]), &[]);
         check(&arrival(2, "submit", &[A_CHANGED]), &[]);
         check(&arrival(3, "update", &[A]), &[]);
         let resent = Arrival {
@@ -274,10 +279,43 @@ mod tests {
         let alarm = |number, before| format!("WO {number} came before, unchanged, in {before}");
         check(&arrival(5, "submit", &[A]), &[alarm(1, id(4))]);
         let count = Count {
-            orders: 6,
+            orders: 5,
             distinct: 1,
         };
         assert_eq!(memory.taken[OrderType::WorkOrder], count);
+    }
+
+    #[test]
+    fn what_was_refused_may_be_queued_again() {
+        let mut memory = Memory::default();
+        let refused = arrival(1, "submit", &[A]);
+        assert_eq!(memory.meet(&refused), Novelty::New);
+        let queued_again = arrival(2, "submit", &[A]);
+        assert_eq!(memory.meet(&queued_again), Novelty::New);
+        assert_eq!(memory.take(&queued_again), NOTHING);
+        // And now the first one comes once too often.
+        assert_eq!(memory.meet(&refused), Novelty::Again);
+        let alarm = format!("WO 1 came before, unchanged, in {}", id(2));
+        assert_eq!(memory.take(&refused), [alarm]);
+    }
+
+    #[test]
+    fn an_order_stands_once_in_a_payload() {
+        let mut memory = Memory::default();
+        let twice = "WO 1 stands twice in it, unchanged".to_owned();
+        let check = |memory: &mut Memory, arrival: &Arrival, alarms: &[String]| {
+            assert_eq!(memory.meet(arrival), Novelty::New);
+            assert_eq!(memory.take(arrival), alarms);
+        };
+        let both = arrival(1, "submit", &[A, A_CHANGED, A]);
+        check(&mut memory, &both, std::slice::from_ref(&twice));
+        let resent = Arrival {
+            origin: Some(id(1)),
+            ..arrival(2, "submit", &[A; 6])
+        };
+        let more = "and 2 more of its orders, likewise".to_owned();
+        let alarms = [twice.clone(), twice.clone(), twice, more];
+        check(&mut memory, &resent, &alarms);
     }
 
     #[test]
