@@ -81,11 +81,19 @@ pub fn read(headers: &HeaderMap, body: Bytes, locks: &Locks, now: i64) -> Result
     let payload_id = payload_id_in(headers, "webhook-id")?
         .ok_or_else(|| Refusal::bad("it has no webhook-id, the payload's id"))?;
     verify(headers, &body, locks, now)?;
-    let is_test = text(headers, "orderfeed-test")?.is_some();
+    let is_test = match text(headers, "orderfeed-test")? {
+        None => false,
+        Some("1") => true,
+        Some(_) => {
+            return Err(Refusal::bad("orderfeed-test: must be 1, or left out"));
+        }
+    };
     let attempt = text(headers, "orderfeed-attempt")?
         .map(|text| {
             text.parse()
-                .map_err(|_error| Refusal::bad("orderfeed-attempt: must be a number"))
+                .ok()
+                .filter(|attempt| *attempt > 0)
+                .ok_or_else(|| Refusal::bad("orderfeed-attempt: must be a number from 1"))
         })
         .transpose()?;
     let announced = text(headers, "orderfeed-event")?
@@ -104,6 +112,19 @@ pub fn read(headers: &HeaderMap, body: Bytes, locks: &Locks, now: i64) -> Result
             "orderfeed-event is {}.{}, and DataType says {}.{}",
             announced.0, announced.1, said.0, said.1
         )));
+    }
+    match orders.as_deref() {
+        Some([]) if !is_test => {
+            return Err(Refusal::bad(
+                "Data: is empty, which only a test's may be (orderfeed-test: 1)",
+            ));
+        }
+        Some([_, ..]) if is_test => {
+            return Err(Refusal::bad(
+                "Data: must be empty, for orderfeed-test says that it is a test",
+            ));
+        }
+        _ => {}
     }
     Ok(Arrival {
         payload_id,
@@ -376,6 +397,10 @@ mod tests {
                 "400 order 2 of Data: body: missing field `TrackingNumber` at line 1 column 2",
             ),
             (
+                br#"{"DataType":"work_order","Data":[]}"#,
+                "400 Data: is empty, which only a test's may be (orderfeed-test: 1)",
+            ),
+            (
                 br#"{"Data":[],"Data":[]}"#,
                 "400 the body is no payload: duplicate field `Data` at line 1 column 17",
             ),
@@ -386,7 +411,19 @@ mod tests {
             (("webhook-id", ID), "400 webhook-id stands there twice"),
             (
                 ("orderfeed-attempt", "first"),
-                "400 orderfeed-attempt: must be a number",
+                "400 orderfeed-attempt: must be a number from 1",
+            ),
+            (
+                ("orderfeed-attempt", "0"),
+                "400 orderfeed-attempt: must be a number from 1",
+            ),
+            (
+                ("orderfeed-test", "0"),
+                "400 orderfeed-test: must be 1, or left out",
+            ),
+            (
+                ("orderfeed-test", "1"),
+                "400 Data: must be empty, for orderfeed-test says that it is a test",
             ),
             (
                 ("orderfeed-event", "work_order.submit"),
