@@ -88,6 +88,10 @@ pub(super) struct Args {
 /// Connections at a time; others wait.
 const CONNECTIONS_MAX: usize = 16;
 
+/// The bodies that are read at a time have so many bytes together, by their announced lengths;
+/// others wait.
+const READING_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+
 /// A request's head, and the pause before it, may take so long, and
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
@@ -162,6 +166,7 @@ async fn receive(args: Args, locks: Locks) -> Result<(), Failure> {
         args,
         locks,
         stop: watch::Sender::new(false),
+        reading: Semaphore::new(READING_BYTES_MAX),
         state: Mutex::default(),
     });
     receiver.printer.introduce(listener.local_addr()?)?;
@@ -251,12 +256,13 @@ async fn connection(stream: TcpStream, receiver: Arc<Receiver>) {
 async fn answer(State(receiver): State<Arc<Receiver>>, request: Request) -> (StatusCode, String) {
     let (head, body) = request.into_parts();
     let read = if head.method == Method::POST {
-        whole(&head.headers, body).await
+        whole(&head.headers, body, &receiver.reading).await
     } else {
         let message = format!("{}: must be POST", head.method);
         Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message))
     };
-    // From here on it has arrived, whether or not the sender waits for the answer.
+    // From here on it has arrived, whether or not the sender waits for the answer. On the one
+    // thread nobody reads another body before this one is gone.
     let answer = receiver.meet(&head.headers, read);
     tokio::select! {
         () = sleep(receiver.args.delay) => {}
@@ -266,12 +272,15 @@ async fn answer(State(receiver): State<Arc<Receiver>>, request: Request) -> (Sta
 }
 
 /// The request's body, if it comes in time and is not too large.
-async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+async fn whole(headers: &HeaderMap, body: Body, reading: &Semaphore) -> Result<Bytes, Refusal> {
     let announced = headers.get("content-length");
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > BODY_BYTES_MAX as u64) {
+    let length = announced.unwrap_or(BODY_BYTES_MAX as u64);
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if length as usize > BODY_BYTES_MAX {
         return Err(arrival::too_large());
     }
+    let _room = reading.acquire_many(length).await;
     let mut chunks = body.into_data_stream();
     let mut whole = BytesMut::new();
     let reading = async {
@@ -301,6 +310,8 @@ struct Receiver {
     locks: Locks,
     printer: Printer,
     stop: watch::Sender<bool>,
+    /// A permit for each byte of [`READING_BYTES_MAX`].
+    reading: Semaphore,
     state: Mutex<Standing>,
 }
 

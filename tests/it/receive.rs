@@ -355,6 +355,52 @@ fn an_order_that_stands_twice_in_a_payload_is_an_alarm() {
     assert!(text.ends_with("[exit 1]"), "{text}");
 }
 
+/// However many senders there are, what they send is read within bounds.
+#[test]
+fn large_bodies_wait_for_each_other() {
+    let site = Site::bare("");
+    let mut receiving = Receiving::start(&site, &["--json", "--count", "4"]);
+    let address = receiving
+        .url
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    let large = [ID, OTHER_ID].map(|id| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let length = 64 << 20;
+        write!(
+            stream,
+            "POST / HTTP/1.1\r\nhost: x\r\nwebhook-id: {id}\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
+        .unwrap();
+        // It asks for a body when it begins to read.
+        let mut asks = [0; 25];
+        stream.read_exact(&mut asks).unwrap();
+        assert_eq!(&asks, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    });
+    let mut small = TcpStream::connect(&address).unwrap();
+    let length = BODY.len();
+    write!(
+        small,
+        "POST / HTTP/1.1\r\nhost: x\r\nwebhook-id: {ID}\r\ncontent-length: {length}\r\n\r\n"
+    )
+    .unwrap();
+    small.write_all(BODY).unwrap();
+    // What came later than the small one, and needs no room, is answered first.
+    let get = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(receiving.send(get), "405 GET: must be POST");
+    assert!(receiving.line().contains("GET: must be POST"));
+    drop(large);
+    let text = [0; 3].map(|_| receiving.line()).join("\n");
+    assert_eq!(
+        text.matches("the body ended before its end").count(),
+        2,
+        "{text}"
+    );
+    assert_eq!(text.matches("\"verdict\":\"new\"").count(), 1, "{text}");
+}
+
 #[test]
 fn signatures_are_verified_by_any_of_the_secrets() {
     let site = Site::bare("");
