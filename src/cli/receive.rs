@@ -51,7 +51,7 @@ use crate::sender::signature::SigningSecret;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to listen; port 0 takes a free one, and the url is printed
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
     /// Answer with this status
     #[arg(long, default_value = "200", value_parser = status)]
@@ -104,6 +104,11 @@ const BODY_TIME: Duration = Duration::from_mins(1);
 /// When it ends, answers under way have so long to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let allowed = "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+    text.parse().map_err(|_error| allowed.to_owned())
+}
+
 fn status(text: &str) -> Result<StatusCode, String> {
     text.parse()
         .ok()
@@ -125,7 +130,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             .collect::<Result<_, _>>()?,
     };
     if let Some(folder) = &args.write_to {
-        fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
+        make_ready(folder).map_err(|error| at(folder, &error))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -147,8 +152,9 @@ fn signing_secret(file: &Path) -> Result<SigningSecret, Failure> {
     })
 }
 
+/// An argument names what can't be used.
 fn at(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
+    Failure::new(Exit::Usage, format!("{}: {error}", path.display()))
 }
 
 async fn receive(args: Args, locks: Locks) -> Result<(), Failure> {
@@ -439,6 +445,14 @@ impl Receiver {
             self.stop.send_replace(true);
         }
     }
+}
+
+/// Makes the folder, and sees whether it can be written to before anything comes.
+fn make_ready(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let part = folder.join(".part");
+    fs::File::create(&part)?;
+    fs::remove_file(&part)
 }
 
 /// Writes a payload's body to a file of its own, whole or not at all; what exists is left as it

@@ -512,11 +512,21 @@ fn wrong_arguments_are_refused() {
     ");
     assert_snapshot!(site.told(&["receive", "--secret-file", "none"]), @"
     orderfeed: none: No such file or directory (os error 2)
-    [exit 1]
+    [exit 2]
     ");
     assert_snapshot!(site.told(&["receive", "--write-to", "secret"]), @"
     orderfeed: secret: File exists (os error 17)
-    [exit 1]
+    [exit 2]
+    ");
+    // A folder in which nobody makes files, whatever his rights.
+    let told = site.told(&["receive", "--write-to", "/proc/self"]);
+    assert!(told.starts_with("orderfeed: /proc/self: "), "{told}");
+    assert!(told.ends_with("[exit 2]"), "{told}");
+    assert_snapshot!(site.told(&["receive", "--listen", "localhost:8080"]), @"
+    error: invalid value 'localhost:8080' for '--listen <ADDRESS:PORT>': must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080
+
+    For more information, try '--help'.
+    [exit 2]
     ");
     let first = Receiving::start(&site, &[]);
     let address = first
