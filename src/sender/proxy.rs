@@ -36,7 +36,11 @@ impl Proxy {
         let only_host = matches!(url.path(), "" | "/")
             && url.query().is_none()
             && url.fragment().is_none()
-            && url.has_host();
+            && url.has_host()
+            && url.port() != Some(0);
+        // `Url` tells no forgotten password from none.
+        let user = text.rsplit_once('@').map_or("", |(user, _)| user);
+        let only_host = only_host && !user.ends_with(':');
         if url.scheme() != "http" || !only_host || text.contains(char::is_whitespace) {
             return None;
         }
@@ -142,6 +146,8 @@ mod tests {
             ("http://me:%ff@proxy:3128", None),
             ("http://", None),
             ("proxy:3128", None),
+            ("http://proxy:0", None),
+            ("http://me:@proxy:3128", None),
             (" http://proxy:3128", None),
             ("", None),
         ] {
