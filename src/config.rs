@@ -1061,6 +1061,24 @@ renamed_from = "E"
             "{ credential = \"none\" }",
             "the file FOLDER/none can't be read: No such file or directory (os error 2); is it in the unit's LoadCredential=?",
         );
+        for (kind, secret) in [
+            ("file", "whsec_1"),
+            ("file", "Bearer 8"),
+            ("file", "Basic OQ=="),
+            ("env", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            ("credential", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ] {
+            check(
+                &format!("{{ {kind} = \"{secret}\" }}"),
+                &format!(
+                    "what follows {kind} = is the secret itself, which is not shown; write it alone, in quotes, or name where it is"
+                ),
+            );
+        }
+        check(
+            "{ env = \"whsec_erp\" }",
+            "the environment variable whsec_erp is not set",
+        );
         let other = "found something else that is not shown, allowed is the text itself, { file = \"/path\" }, { env = \"VARIABLE\" } or { credential = \"name\" }";
         for wrong in [
             "1234",

@@ -232,7 +232,8 @@ mod refusals {
         for (authorization, credentials) in [
             ("{ file = \"erp.secret\" }", false),
             ("{ env = \"ERP_AUTHORIZATION\" }", false),
-            ("{ env = \"Bearer 123\" }", false),
+            ("{ env = \"ERP-AUTHORIZATION\" }", false),
+            ("{ file = \"whsec_x\" }", false),
             ("{ credential = \"/erp\" }", false),
             ("{ credential = \"erp\" }", false),
             ("{ credential = \"erp\" }", true),

@@ -139,6 +139,11 @@ fn secret(given: &Given<'_>) -> Read<Zeroizing<String>> {
         return Err(refuse(given));
     };
     match (*kind, from.text()) {
+        ("file" | "env" | "credential", Some(text)) if is_secret_itself(kind, text) => {
+            Err(given.complain(&format!(
+                "what follows {kind} = is the secret itself, which is not shown; write it alone, in quotes, or name where it is"
+            )))
+        }
         ("file", Some(path)) => {
             let path = given.sources.absolute(path);
             read_file(&path).map_err(|why| given.complain(&cant_be_read(&path, &why)))
@@ -147,6 +152,15 @@ fn secret(given: &Given<'_>) -> Read<Zeroizing<String>> {
         ("credential", Some(name)) => credential(given, name),
         _ => Err(refuse(given)),
     }
+}
+
+/// Whether a secret stands where its place is to be named. A variable or a credential may well be
+/// called `whsec_erp`.
+fn is_secret_itself(kind: &str, text: &str) -> bool {
+    text.starts_with("Bearer ")
+        || text.starts_with("Basic ")
+        || SigningSecret::parse(text).is_ok()
+        || (kind == "file" && text.starts_with("whsec_"))
 }
 
 fn refuse(given: &Given<'_>) -> Vec<Problem> {
