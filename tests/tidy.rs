@@ -319,6 +319,7 @@ mod refusals {
             webhook("d", &pair("encrypted.key")),
             webhook("e", &pair("cut.key")),
             webhook("f", &pair("other.key")),
+            webhook("erp", &pair("-----BEGIN PRIVATE KEY-----")),
         ]
         .concat();
         let file = folder.path().join("config.toml");
