@@ -199,11 +199,11 @@ impl Ledger {
         // when the disk is full.
         conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
             .during("opening", path)?;
-        // It starts over before it outgrows that; ledgers that were made earlier have larger pages.
+        // It starts over well before it outgrows that, whatever the size of the ledger's pages.
         let page_bytes: i64 = conn
             .pragma_query_value(None, "page_size", |row| row.get(0))
             .during("opening", path)?;
-        conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_KEPT / page_bytes)
+        conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_KEPT / 2 / page_bytes)
             .during("opening", path)?;
         let file = files::identity(path)?;
         let mut ledger = conn

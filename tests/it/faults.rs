@@ -29,19 +29,19 @@ use crate::support::{Daemon, Receiver, Site};
 /// What all of these webhooks have: small payloads, and no long wait.
 const SMALL: &str = "payload_max_items = 2\nretry_gap = \"50ms\"";
 
-/// A site whose ledger lies on a disk of its own, of 16 MiB.
+/// A site whose ledger lies on a disk of its own, of 64 MiB.
 fn ledger_on_a_disk(webhooks: &str) -> Option<(Site, Disk)> {
     on_a_disk(webhooks, Site::ledger)
 }
 
-/// A site whose queue lies on a disk of its own, of 16 MiB.
+/// A site whose queue lies on a disk of its own, of 64 MiB.
 fn queue_on_a_disk(webhooks: &str) -> Option<(Site, Disk)> {
     on_a_disk(webhooks, Site::queue)
 }
 
 fn on_a_disk(webhooks: &str, which: impl Fn(&Site) -> PathBuf) -> Option<(Site, Disk)> {
     let site = Site::bare(webhooks);
-    match Disk::mounted_at(which(&site).parent().unwrap(), 16) {
+    match Disk::mounted_at(which(&site).parent().unwrap(), 64) {
         Ok(disk) => {
             let (status, told) = site.run(&["init"]);
             assert!(status.success(), "{told}");
