@@ -212,6 +212,11 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
             "{error}; should the disk be full, outcomes may not be recorded, and nothing is sent meanwhile"
         );
     }
+    if !queue.is_vouched() {
+        info!(
+            "the queue's tables or triggers were changed since it was made (VACUUM and ANALYZE count): each order's JSON is checked once more before it is sent, which is slower"
+        );
+    }
     let clock = ledger.clock();
     let path = queue.path().to_owned();
     let ledger_path = ledger.path().to_owned();

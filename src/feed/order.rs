@@ -19,8 +19,6 @@ pub struct Order {
     pub order_type: OrderType,
     /// What happened to it.
     pub action: Action,
-    /// Its tracking number.
-    pub tracking_number: TrackingNumber,
     /// The stored JSON, one object, without the blanks around it.
     pub body: String,
 }
@@ -36,6 +34,30 @@ impl Order {
         action: &[u8],
         body: &[u8],
     ) -> Result<Self, Undeliverable> {
+        Self::read(seq, order_type, action, body, |text| {
+            tracking_number_of(text).map(drop)
+        })
+    }
+
+    /// The same for a row that came past the queue's triggers, which saw to it that its body is
+    /// one JSON object with a tracking number: only what no trigger can catch is looked for, in a
+    /// tenth of the time.
+    pub fn vouched(
+        seq: Seq,
+        order_type: OrderType,
+        action: &[u8],
+        body: &[u8],
+    ) -> Result<Self, Undeliverable> {
+        Self::read(seq, order_type, action, body, |_object| Ok(()))
+    }
+
+    fn read(
+        seq: Seq,
+        order_type: OrderType,
+        action: &[u8],
+        body: &[u8],
+        check: impl FnOnce(&str) -> Result<(), Undeliverable>,
+    ) -> Result<Self, Undeliverable> {
         let action = str::from_utf8(action)
             .ok()
             .and_then(|text| text.parse().ok())
@@ -48,7 +70,7 @@ impl Order {
                 error.valid_up_to().saturating_add(1)
             ))
         })?;
-        let tracking_number = tracking_number_of(text)?;
+        check(text)?;
         if let Some(at) = lone_surrogate(text) {
             return Err(Undeliverable(format!(
                 "body: half of a surrogate pair at byte {}, which is no character",
@@ -59,9 +81,13 @@ impl Order {
             seq,
             order_type,
             action,
-            tracking_number,
             body: text.trim_matches(JSON_BLANKS).to_owned(),
         })
+    }
+
+    /// Its tracking number, read from its JSON.
+    pub fn tracking_number(&self) -> Result<TrackingNumber, Undeliverable> {
+        tracking_number_of(&self.body)
     }
 }
 
@@ -299,7 +325,10 @@ mod tests {
 
     fn check(body: &[u8], expected: &str) {
         let found = match Order::parse(Seq(1), OrderType::PurchaseOrder, b"submit", body) {
-            Ok(order) => format!("{} {}", order.tracking_number, order.body),
+            Ok(order) => {
+                let number = order.tracking_number().expect("it was found before");
+                format!("{number} {}", order.body)
+            }
             Err(error) => error.to_string(),
         };
         assert_eq!(found, expected);

@@ -93,6 +93,10 @@ pub struct Queue {
     held: bool,
     /// Whether the WAL may hold what is not copied back yet.
     uncopied: bool,
+    /// The `schema_version` of a queue as it is made.
+    made: i64,
+    /// See [`Queue::is_vouched`].
+    vouched: bool,
 }
 
 /// What was seen and synced at the last look; nothing beyond it is built on.
@@ -210,6 +214,7 @@ impl Queue {
         conn.pragma_update(None, "wal_autocheckpoint", 0)
             .and_then(|()| conn.busy_timeout(Self::PATIENCE))
             .during("opening", path)?;
+        let made = made(&conn, path)?;
         let queue = Self {
             conn,
             path: path.to_owned(),
@@ -223,6 +228,8 @@ impl Queue {
             selections: BTreeMap::new(),
             held: false,
             uncopied: true,
+            vouched: made.is_some(),
+            made: made.unwrap_or_default(),
         };
         queue.identity()?;
         Ok(queue)
@@ -294,8 +301,9 @@ impl Queue {
         if self.data_version == Some(version) {
             return Ok(false);
         }
-        let newest = self.newest()?;
+        let (newest, schema) = self.newest()?;
         self.sync(newest)?;
+        self.vouched &= schema == self.made;
         self.data_version = Some(version);
         if newest.seq > self.visible.seq || self.looks.is_empty() {
             self.looks.push_back((newest.seq, now));
@@ -321,6 +329,12 @@ impl Queue {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the triggers vouch for every order that was noticed: neither they nor the tables
+    /// were changed since the queue was made. Else each order is checked anew, which is slower.
+    pub const fn is_vouched(&self) -> bool {
+        self.vouched
     }
 
     /// The newest order that was noticed.
@@ -693,13 +707,18 @@ impl Queue {
         copied
     }
 
-    fn newest(&self) -> Result<Visible, Error> {
+    /// What there is, and the `schema_version` with it.
+    fn newest(&self) -> Result<(Visible, i64), Error> {
         self.conn
             .prepare_cached(
-                "SELECT (SELECT coalesce(max(seq), 0) FROM orders), (SELECT coalesce(max(withdrawal), 0) FROM withdrawals)",
+                "SELECT (SELECT coalesce(max(seq), 0) FROM orders), (SELECT coalesce(max(withdrawal), 0) FROM withdrawals),
+                        (SELECT schema_version FROM pragma_schema_version)",
             )
             .and_then(|mut statement| {
-                statement.query_row([], |row| Ok(Visible { seq: Seq(row.get(0)?), withdrawal: row.get(1)? }))
+                statement.query_row([], |row| {
+                    let visible = Visible { seq: Seq(row.get(0)?), withdrawal: row.get(1)? };
+                    Ok((visible, row.get(2)?))
+                })
             })
             .during("looking for orders", &self.path)
     }
@@ -797,7 +816,7 @@ impl Queue {
                 while let Some(row) = rows.next()? {
                     rows_read += 1;
                     bytes_read += row.get_ref(2)?.as_bytes().map_or(0, <[u8]>::len);
-                    if !take(OrderRow::read(order_type, row)?) || bytes_read > BYTES_MAX {
+                    if !take(self.parse(order_type, row)?) || bytes_read > BYTES_MAX {
                         return Ok(false);
                     }
                 }
@@ -815,12 +834,54 @@ impl Queue {
             .and_then(|mut statement| {
                 statement
                     .query_row(params![seq.0, order_type.as_str(), self.visible.withdrawal], |row| {
-                        OrderRow::read(order_type, row)
+                        self.parse(order_type, row)
                     })
                     .optional()
             })
             .during("reading an order", &self.path)
     }
+
+    fn parse(&self, order_type: OrderType, row: &Row<'_>) -> rusqlite::Result<OrderRow> {
+        let seq = Seq(row.get(0)?);
+        let text = |column: usize| {
+            let value = row.get_ref(column)?;
+            Ok::<_, rusqlite::Error>(value.as_bytes().unwrap_or_default())
+        };
+        let parse = if self.vouched {
+            Order::vouched
+        } else {
+            Order::parse
+        };
+        Ok(OrderRow {
+            seq,
+            withdrawn: row.get(3)?,
+            order: parse(seq, order_type, text(1)?, text(2)?),
+        })
+    }
+}
+
+/// The `schema_version` of a queue as it is made, if this one's tables and triggers are still
+/// those: each change counts it up, so that as long as it is the same no order came around the
+/// triggers. Whoever goes further out of their way than that may write any order anyhow.
+fn made(queue: &Connection, path: &Path) -> Result<Option<i64>, Error> {
+    const SCHEMA: &str = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name";
+    let schema = |conn: &Connection| {
+        let version = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+        let mut statement = conn.prepare(SCHEMA)?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
+        let rows: Vec<(String, String, String, Option<String>)> = rows.collect::<Result<_, _>>()?;
+        Ok::<_, rusqlite::Error>((version, rows))
+    };
+    let as_made = || {
+        let conn = Connection::open_in_memory()?;
+        conn.execute_batch(KIND.schema)?;
+        schema(&conn)
+    };
+    let as_made = as_made().during("asking for its schema", path)?;
+    let found = schema(queue).during("reading its schema", path)?;
+    Ok((found == as_made).then_some(as_made.0))
 }
 
 /// Tells, without the queue's thread, whether anybody committed since the queue was last looked
@@ -899,20 +960,6 @@ struct OrderRow {
 }
 
 impl OrderRow {
-    fn read(order_type: OrderType, row: &Row<'_>) -> rusqlite::Result<Self> {
-        let seq = Seq(row.get(0)?);
-        let text = |column: usize| {
-            let value = row.get_ref(column)?;
-            Ok::<_, rusqlite::Error>(value.as_bytes().unwrap_or_default())
-        };
-        let order = Order::parse(seq, order_type, text(1)?, text(2)?);
-        Ok(Self {
-            seq,
-            withdrawn: row.get(3)?,
-            order,
-        })
-    }
-
     fn meet(self, selections: &Selections) -> Met {
         match self.order {
             _ if self.withdrawn => Met::Passes,

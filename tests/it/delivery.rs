@@ -402,3 +402,40 @@ fn an_inactive_webhook_keeps_its_orders() {
     daemon.signal(rustix::process::Signal::HUP);
     assert_eq!(receiver.wait_for(1)[0].summary(), "purchase_order 1,2");
 }
+
+/// Orders are not read again that came past the triggers; whoever took those away, were it for a moment, is noticed.
+#[test]
+fn an_order_that_came_around_the_triggers_is_set_aside() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    let daemon = site.start();
+    let around = |body: &str| {
+        let producer = site.producer();
+        let trigger: String = producer
+            .query_row(
+                "SELECT sql FROM sqlite_schema WHERE name = 'orders_after_insert'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        producer
+            .execute_batch(&format!(
+                "BEGIN; DROP TRIGGER orders_after_insert;
+                 INSERT INTO orders (order_type, body) VALUES ('purchase_order', '{body}');
+                 {trigger}; COMMIT"
+            ))
+            .unwrap();
+    };
+    site.enqueue("purchase_order", 1..=1);
+    daemon.wait_for_line("erp: delivered 1 purchase_order");
+    around("{\"TrackingNumber\":2");
+    daemon.wait_for_line("order 2 can't be delivered and is set aside");
+    daemon.stop();
+    around("{\"TrackingNumber\":3,}");
+    site.enqueue("purchase_order", 4..=4);
+    let daemon = site.start();
+    daemon.wait_for_line("the queue's tables or triggers were changed since it was made");
+    daemon.wait_for_line("order 3 can't be delivered and is set aside");
+    daemon.wait_for_line("erp: delivered 1 purchase_order");
+    daemon.stop();
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use orderfeed::feed::order::{Order, OrderType, Seq, Undeliverable};
 use rusqlite::Connection;
 
 use crate::queue_rules::{
@@ -356,4 +357,79 @@ fn lines_of(command: &mut Command, statements: &[String]) -> (String, Vec<String
         "one answer for each statement"
     );
     (first, answers)
+}
+
+/// An order, and what is one or almost one: each of its bytes left out, replaced, or preceded by another.
+fn near_orders() -> Vec<Vec<u8>> {
+    const ORDER: &[u8] =
+        br#"{"TrackingNumber":1,"a":[-0.50e+3, 10,true,null,"x\u00e4\ud83d\ude00\"\\/"],"b":{}}"#;
+    const BYTES: &[u8] =
+        b"\0\x01\t\n\r\x0b\x0c\x1f\x7f\x80\xa0\xc3\xef\xff !\"'()*+,-./019:AEN[\\]_abdefnux{|}";
+    let mut orders = vec![ORDER.to_vec()];
+    for at in 0..=ORDER.len() {
+        let (before, after) = ORDER.split_at(at);
+        let skipped = after.get(1..).unwrap_or_default();
+        orders.push([before, skipped].concat());
+        for byte in BYTES {
+            orders.push([before, &[*byte], after].concat());
+            orders.push([before, &[*byte], skipped].concat());
+        }
+    }
+    orders
+}
+
+/// Orders that came past the triggers are not read again: whatever SQLite it was that ran them, it must have taken no
+/// JSON that is none, but for what is looked for all the same.
+fn assert_vouched_for(answers: &[String]) {
+    let mut taken = 0;
+    for (body, answer) in near_orders().iter().zip(answers) {
+        if answer == "ok" {
+            let read = |read: ReadOrder| read(Seq(1), OrderType::WorkOrder, b"submit", body);
+            let text = String::from_utf8_lossy(body);
+            assert_eq!(read(Order::vouched), read(Order::parse), "{text}");
+            taken += 1;
+        }
+    }
+    assert!(taken > 1_000, "{taken} were taken");
+}
+
+type ReadOrder = fn(Seq, OrderType, &[u8], &[u8]) -> Result<Order, Undeliverable>;
+
+/// One statement for each of the orders.
+fn near_inserts() -> Vec<String> {
+    let statement = |body: Vec<u8>| {
+        let hex: Vec<_> = body.iter().map(|byte| format!("{byte:02x}")).collect();
+        insert(&format!("CAST(x'{}' AS TEXT)", hex.concat()))
+    };
+    near_orders().into_iter().map(statement).collect()
+}
+
+#[test]
+fn the_own_sqlite_vouches_for_what_it_takes() {
+    let (_folder, queue) = queue_file();
+    let queue = Connection::open(queue).unwrap();
+    queue.execute_batch("BEGIN").unwrap();
+    let execute = |statement: &String| match queue.execute(statement, []) {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert_vouched_for(&near_inserts().iter().map(execute).collect::<Vec<_>>());
+}
+
+#[test]
+fn python_vouches_for_what_it_takes() {
+    let (_folder, queue) = queue_file();
+    let statements = [vec!["BEGIN".to_owned()], near_inserts()].concat();
+    if let Some(answers) = python_run(&queue, &statements) {
+        assert_vouched_for(&answers[1..]);
+    }
+}
+
+#[test]
+fn sqlite_3_26_vouches_for_what_it_takes() {
+    let (_folder, queue) = queue_file();
+    let statements = [vec!["BEGIN".to_owned()], near_inserts()].concat();
+    if let Some(answers) = sqlite326_run(&queue, &statements) {
+        assert_vouched_for(&answers[1..]);
+    }
 }

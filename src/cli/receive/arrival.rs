@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::feed::order::{Action, Order, OrderType, Seq};
+use crate::feed::order::{Action, Order, OrderType, Seq, TrackingNumber};
 use crate::feed::payload::PayloadId;
 use crate::sender::secret::Secret;
 use crate::sender::signature::{self, SignedHeaders, SigningSecret};
@@ -37,7 +37,7 @@ pub struct Arrival {
     /// Whether it is a test, without orders.
     pub is_test: bool,
     /// Its orders; `None` for a body of another format, in which they can't be told apart.
-    pub orders: Option<Vec<Order>>,
+    pub orders: Option<Vec<(TrackingNumber, Order)>>,
     /// The body, uncompressed: valid JSON.
     pub body: Bytes,
 }
@@ -245,7 +245,7 @@ struct Payload<'a> {
     data: Option<&'a RawValue>,
 }
 
-type Contents = ((OrderType, Action), Vec<Order>);
+type Contents = ((OrderType, Action), Vec<(TrackingNumber, Order)>);
 
 /// Type, action and orders; `None` for JSON of another format.
 fn contents(body: &[u8]) -> Result<Option<Contents>, Refusal> {
@@ -273,6 +273,7 @@ fn contents(body: &[u8]) -> Result<Option<Contents>, Refusal> {
             action.as_str().as_bytes(),
             order.get().as_bytes(),
         )
+        .and_then(|order| Ok((order.tracking_number()?, order)))
         .map_err(|error| Refusal::bad(format!("order {seq} of Data: {error}")))?;
         orders.push(order);
     }
@@ -320,10 +321,8 @@ mod tests {
                 let orders = arrival.orders.map_or_else(
                     || "-".to_owned(),
                     |orders| {
-                        let numbers: Vec<_> = orders
-                            .iter()
-                            .map(|order| order.tracking_number.as_str())
-                            .collect();
+                        let numbers: Vec<_> =
+                            orders.iter().map(|(number, _)| number.as_str()).collect();
                         numbers.join(",")
                     },
                 );

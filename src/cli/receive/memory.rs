@@ -100,7 +100,7 @@ impl Memory {
         let mut named = Vec::new();
         let mut others = 0_usize;
         let mut within = HashSet::new();
-        for order in arrival.orders.iter().flatten() {
+        for (tracking_number, order) in arrival.orders.iter().flatten() {
             let version = version(order);
             let before = self.versions.get(&version).copied();
             let explained = arrival.origin.is_some();
@@ -114,7 +114,7 @@ impl Memory {
             if let Some(wrong) = wrong {
                 if named.len() < NAMED_MAX {
                     let order_type = short(order.order_type);
-                    named.push(format!("{order_type} {} {wrong}", order.tracking_number));
+                    named.push(format!("{order_type} {tracking_number} {wrong}"));
                 } else {
                     others += 1;
                 }
@@ -135,10 +135,10 @@ impl Memory {
             _ => return Vec::new(),
         }
         let wrong = self.meet_orders(arrival);
-        for order in arrival.orders.iter().flatten() {
+        for (tracking_number, order) in arrival.orders.iter().flatten() {
             let count = &mut self.taken[order.order_type];
             count.orders += 1;
-            let identity = identity(order.order_type, order.tracking_number.as_str());
+            let identity = identity(order.order_type, tracking_number.as_str());
             if self.orders.get(&identity).is_none() {
                 self.orders.insert(identity, ());
                 count.distinct += 1;
@@ -224,7 +224,8 @@ mod tests {
                 action.as_bytes(),
                 body.as_bytes(),
             );
-            parsed.expect("an order")
+            let order = parsed.expect("an order");
+            (order.tracking_number().expect("its number"), order)
         };
         Arrival {
             payload_id: id(number),

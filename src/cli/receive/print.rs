@@ -143,7 +143,7 @@ impl Printer {
         let bodies = arrival.filter(|_| self.bodies);
         match bodies.map(|arrival| (&arrival.orders, &arrival.body)) {
             Some((Some(orders), _)) => {
-                for order in orders {
+                for (_, order) in orders {
                     writeln!(out, "          {}", printable(&order.body))?;
                 }
                 Ok(())
@@ -236,12 +236,6 @@ impl<'a> Line<'a> {
         let arrival = told.arrival;
         let event = arrival.and_then(|arrival| arrival.event.as_ref());
         let orders = arrival.and_then(|arrival| arrival.orders.as_ref());
-        let numbers = |orders: &'a Vec<crate::feed::order::Order>| {
-            orders
-                .iter()
-                .map(|order| order.tracking_number.as_str())
-                .collect()
-        };
         // A line break in it would end the line.
         let body = arrival.filter(|arrival| bodies && !arrival.body.contains(&b'\n'));
         Self {
@@ -255,7 +249,8 @@ impl<'a> Line<'a> {
             attempt: arrival.and_then(|arrival| arrival.attempt),
             origin: arrival.and_then(|arrival| Some(arrival.origin?.to_string())),
             bytes: arrival.map(|arrival| arrival.body.len()),
-            tracking_numbers: orders.map(numbers),
+            tracking_numbers: orders
+                .map(|orders| orders.iter().map(|(number, _)| number.as_str()).collect()),
             wrong: told.wrong,
             body: body.and_then(|arrival| serde_json::from_slice(&arrival.body).ok()),
         }
