@@ -199,9 +199,12 @@ fn idle(args: &Args) -> Value {
 
 /// Whether a payload costs more when much waits behind it.
 fn backlog(args: &Args) -> Value {
-    const PAYLOADS: usize = 10;
-    const ROUNDS: usize = 5;
-    println!("\nBacklog, payloads of 100 orders:");
+    // Of 1,000 orders so many are left at the end that reading ahead meets as much to read as in a
+    // large backlog.
+    const ITEMS: usize = 20;
+    const PAYLOADS: usize = 30;
+    const ROUNDS: usize = 31;
+    println!("\nBacklog, payloads of {ITEMS} orders:");
     let small = Pristine::new(1_000);
     let large = Pristine::new(args.backlog);
     let large = large.into_site();
@@ -213,7 +216,7 @@ fn backlog(args: &Args) -> Value {
         for (index, site) in sites.into_iter().enumerate() {
             // Each delivers the same number of payloads, from a start of its own.
             let receiver = Receiver::new(Some(Duration::ZERO));
-            let daemon = site.start(&webhook("erp", &receiver, &max(100)));
+            let daemon = site.start(&webhook("erp", &receiver, &max(ITEMS)));
             let requests = receiver.wait_for(PAYLOADS);
             costs[index].push(1e3 / rate(&requests[..PAYLOADS]));
             memory[index] = memory[index].max(daemon.memory_peak());
