@@ -5,17 +5,18 @@
 //! decides what is sent; nothing here is remembered that the files do not hold, but for when an
 //! order was noticed.
 
+mod glance;
 pub mod rules;
+mod wal;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::files::{self, Kind};
 use super::ledger::WebhookId;
@@ -26,6 +27,7 @@ use crate::feed::payload::{self, Batch, Payload, PayloadId, Picked};
 use crate::feed::policy::Policy;
 use crate::feed::selection::{Fate, Selections};
 use crate::feed::timestamp::Timestamp;
+pub use glance::{Glance, Glimpse};
 
 /// How `queue.db` is made and told from other files.
 pub const KIND: Kind = Kind {
@@ -47,15 +49,6 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Looks remembered, for telling when an order was noticed.
 const LOOKS_MAX: usize = 256;
-
-/// A WAL of so many pages (of 4 KiB) is made to begin anew.
-const WAL_PAGES_MAX: i64 = 4_000;
-
-/// To begin it anew it waits so long for producers and readers, and producers for it.
-const RESTART_PATIENCE: Duration = Duration::from_millis(100);
-
-/// Of a WAL that can't, and has so many pages, somebody should know.
-const WAL_PAGES_TOLD: i64 = 8_000;
 
 /// Makes a new, empty queue.
 pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
@@ -668,45 +661,6 @@ impl Queue {
     /// How long a writer waits for other producers.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// Copies the WAL back into the file, as far as nobody is in the way: now and then, and long
-    /// before a producer's own SQLite (perhaps an old one) would do it, at 1,000 pages. Returns
-    /// the WAL's pages if it goes on growing all the same, because somebody reads in it.
-    pub fn checkpoint(&mut self) -> Result<Option<i64>, Error> {
-        if !self.uncopied {
-            return Ok(None);
-        }
-        // What would be copied from a WAL that is not on disk: after a power cut, what is left of
-        // it would be taken for newer than the copies.
-        self.sync(self.synced)?;
-        let (_, pages) = self.copy_back("PRAGMA wal_checkpoint(PASSIVE)")?;
-        self.uncopied = pages >= WAL_PAGES_MAX;
-        if !self.uncopied {
-            return Ok(None);
-        }
-        // Producers that commit without a pause leave it no moment to begin anew by itself.
-        self.conn
-            .busy_timeout(RESTART_PATIENCE)
-            .during("copying the WAL back", &self.path)?;
-        let copied = self.copy_back("PRAGMA wal_checkpoint(RESTART)");
-        self.conn
-            .busy_timeout(Self::PATIENCE)
-            .during("copying the WAL back", &self.path)?;
-        let (busy, pages) = copied?;
-        self.uncopied = busy;
-        Ok(Some(pages).filter(|&pages| busy && pages >= WAL_PAGES_TOLD))
-    }
-
-    /// Whether somebody was in the way, and how many pages the WAL has.
-    fn copy_back(&mut self, how: &str) -> Result<(bool, i64), Error> {
-        let copied = self
-            .conn
-            .query_row(how, [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .during("copying the WAL back", &self.path);
-        // It syncs the WAL first.
-        self.sync_failed |= copied.is_err();
-        copied
-    }
-
     /// What there is, and the `schema_version` with it.
     fn newest(&self) -> Result<(Visible, i64), Error> {
         self.conn
@@ -723,34 +677,6 @@ impl Queue {
             .during("looking for orders", &self.path)
     }
 
-    /// Makes durable what was committed to the queue so far: at least what was just read.
-    fn sync(&mut self, newest: Visible) -> Result<(), Error> {
-        let path = files::with_suffix(&self.path, "-wal");
-        let wal = match self.wal.take() {
-            Some(wal) => wal,
-            None => {
-                let wal = File::options()
-                    .read(true)
-                    .write(true)
-                    .open(&path)
-                    .during("opening it for syncing", &path)?;
-                files::sync_folder(&path)?;
-                wal
-            }
-        };
-        let made_good = if self.sync_failed {
-            self.write_again(&wal)
-        } else {
-            Ok(())
-        };
-        let synced = made_good.and_then(|()| wal.sync_data().during("syncing", &path));
-        // Kept open: the kernel tells each open file once of what it could not write, and new
-        // ones of nothing that it has told.
-        self.wal = Some(wal);
-        self.sync_failed = synced.is_err();
-        synced.map(|()| self.synced = newest)
-    }
-
     /// An error if other programs that open the queue by its name no longer meet this one; nor if
     /// they open its WAL.
     fn refuse_replaced(&self) -> Result<(), Error> {
@@ -761,28 +687,6 @@ impl Queue {
         let path = files::with_suffix(&self.path, "-wal");
         let metadata = wal.metadata().during("looking at it", &path)?;
         files::refuse_replaced(&self.conn, &path, (metadata.dev(), metadata.ino()))
-    }
-
-    /// Writes all that the WAL holds to where it lies. A sync that succeeds after one that failed
-    /// proves nothing: what could not be written counts as written from then on. Producers wait
-    /// meanwhile.
-    fn write_again(&mut self, wal: &File) -> Result<(), Error> {
-        let path = files::with_suffix(&self.path, "-wal");
-        let doing = "writing it again after a failed sync";
-        self.conn
-            .busy_timeout(Duration::ZERO)
-            .during(doing, &path)?;
-        let begun = self
-            .conn
-            .execute_batch("BEGIN IMMEDIATE")
-            .during(doing, &path);
-        self.conn
-            .busy_timeout(Self::PATIENCE)
-            .during(doing, &path)?;
-        begun?;
-        let written = rewrite(wal).during(doing, &path);
-        self.conn.execute_batch("ROLLBACK").during(doing, &path)?;
-        written
     }
 
     /// When an order was noticed: at the first remembered look that saw it.
@@ -882,62 +786,6 @@ fn made(queue: &Connection, path: &Path) -> Result<Option<i64>, Error> {
     let as_made = as_made().during("asking for its schema", path)?;
     let found = schema(queue).during("reading its schema", path)?;
     Ok((found == as_made).then_some(as_made.0))
-}
-
-/// Tells, without the queue's thread, whether anybody committed since the queue was last looked
-/// at. It reads no row and waits for no disk, so whoever may not be held up can ask it.
-#[derive(Debug)]
-pub struct Glance {
-    conn: Connection,
-    known: Cell<Option<Glimpse>>,
-}
-
-/// SQLite's `data_version`, as a [`Glance`] sees it; `None` if it could not be had at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glimpse(Option<i64>);
-
-impl Glance {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(path, flags)
-            .and_then(|conn| conn.busy_timeout(Duration::ZERO).map(|()| conn))
-            .during("opening", path)?;
-        let known = Cell::new(None);
-        Ok(Self { conn, known })
-    }
-
-    /// What is to be seen now.
-    pub fn glimpse(&self) -> Glimpse {
-        let version = self
-            .conn
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
-        Glimpse(version.ok())
-    }
-
-    /// Whether the queue was looked at since it was so.
-    pub fn is_known(&self, glimpse: Glimpse) -> bool {
-        glimpse.0.is_some() && self.known.get() == Some(glimpse)
-    }
-
-    /// The queue was looked at, after the glimpse.
-    pub fn remember(&self, glimpse: Glimpse) {
-        self.known.set(Some(glimpse));
-    }
-}
-
-/// Writes a file's bytes to where they are.
-fn rewrite(file: &File) -> std::io::Result<()> {
-    let mut bytes = vec![0; 1 << 20];
-    let mut offset = 0;
-    loop {
-        let read = file.read_at(&mut bytes, offset)?;
-        if read == 0 {
-            return Ok(());
-        }
-        file.write_all_at(&bytes[..read], offset)?;
-        offset += u64::try_from(read).unwrap_or(u64::MAX);
-    }
 }
 
 /// What becomes of a row that a lane meets.
