@@ -439,3 +439,53 @@ fn an_order_that_came_around_the_triggers_is_set_aside() {
     daemon.wait_for_line("erp: delivered 1 purchase_order");
     daemon.stop();
 }
+
+/// D2: however far the daemon has read ahead, a purchase order that was committed before a request's answer goes next;
+/// what was read is not lost by that.
+#[test]
+fn d2_a_purchase_order_goes_before_what_was_read_ahead() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |number, _| match number {
+        5 => Answer::Gated(Arc::clone(&held), 200),
+        _ => OK,
+    });
+    let site = Site::new(&receiver.webhook("erp", "payload_max_items = 1"));
+    site.enqueue("work_order", 1..=40);
+    let _daemon = site.start();
+    receiver.wait_for(5);
+    site.enqueue("purchase_order", 41..=42);
+    gate.open();
+    let arrived: Vec<_> = receiver.wait_for(42).iter().map(Arrived::summary).collect();
+    let mut expected: Vec<_> = (1..=40)
+        .map(|number| format!("work_order {number}"))
+        .collect();
+    let urgent = (41..=42).map(|number| format!("purchase_order {number}"));
+    expected.splice(5..5, urgent);
+    assert_eq!(arrived, expected);
+}
+
+/// D26: what was read ahead by another filter is read again.
+#[test]
+fn d26_a_filter_counts_at_once_also_for_what_was_read_ahead() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |number, _| match number {
+        5 => Answer::Gated(Arc::clone(&held), 200),
+        _ => OK,
+    });
+    let webhook = receiver.webhook("erp", "payload_max_items = 1");
+    let site = Site::new(&webhook);
+    site.enqueue("work_order", 1..=20);
+    let daemon = site.start();
+    receiver.wait_for(5);
+    site.configure(&receiver.webhook(
+        "erp",
+        "payload_max_items = 1\ntriggers = [\"purchase_order\"]",
+    ));
+    daemon.signal(rustix::process::Signal::HUP);
+    daemon.wait_for_line("is reloaded");
+    gate.open();
+    site.enqueue("purchase_order", 21..=21);
+    assert_eq!(receiver.wait_for(6)[5].summary(), "purchase_order 21");
+}
