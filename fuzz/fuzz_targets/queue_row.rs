@@ -56,7 +56,7 @@ fuzz_target!(|input: &[u8]| {
         let parsed = Order::parse(Seq(1), order_type, action, body.as_bytes());
         if inserted.is_ok() {
             let vouched = Order::vouched(Seq(1), order_type, action, body.as_bytes());
-            assert_eq!(vouched, parsed, "the triggers vouch for it");
+            assert_eq!(vouched.ok(), parsed.clone().ok(), "the triggers vouch for it");
         }
         match &refusal {
             None => {

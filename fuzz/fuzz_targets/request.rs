@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(headers["webhook-id"], arrival.payload_id.to_string());
     assert!(arrival.body.len() <= BODY_BYTES_MAX);
     serde_json::from_slice::<&RawValue>(&arrival.body).expect("a body is valid JSON");
-    for order in arrival.orders.iter().flatten() {
+    for (_, order) in arrival.orders.iter().flatten() {
         let event = arrival.event.as_ref().expect("orders have a type");
         assert_eq!((order.order_type, &order.action), (event.0, &event.1));
     }

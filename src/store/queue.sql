@@ -127,11 +127,15 @@ BEGIN
     -- An escaped spelling ("Track\u0069ngNumber") is found by newer versions' JSON functions and not by older ones';
     -- of two members some readers take the first and some the last. Looking closely is slow, so only orders look twice
     -- that spell the name twice, or hold an escaped letter (\u0041 to \u007a). With /u for each \u the JSON stays valid,
-    -- also where a backslash before it was meant (\\u becomes \/u), and an escaped name is none any more.
+    -- also where a backslash before it was meant (\\u becomes \/u), and an escaped name is none any more. Of a name that
+    -- goes on after \u0000 some functions see the beginning alone: read with \u0001 it is found.
     SELECT RAISE(ABORT, 'TrackingNumber: must be a member of the order itself, spelled without escapes')
     WHERE json_type(NEW.body, '$.TrackingNumber') IS NULL
        OR NEW.body GLOB '*\u00[4-7]*'
-          AND json_type(replace(NEW.body, '\u', '/u'), '$.TrackingNumber') IS NULL;
+          AND json_type(replace(NEW.body, '\u', '/u'), '$.TrackingNumber') IS NULL
+       OR NEW.body GLOB '*\u0000*'
+          AND EXISTS (SELECT 1 FROM json_each(replace(NEW.body, '\u0000', '\u0001'))
+                      WHERE key GLOB 'TrackingNumber' || char(1) || '*');
 
     SELECT RAISE(ABORT, 'TrackingNumber: must stand in the order only once')
     WHERE (NEW.body GLOB '*TrackingNumber"*TrackingNumber"*' OR NEW.body GLOB '*\u00[4-7]*')
