@@ -56,7 +56,11 @@ fuzz_target!(|input: &[u8]| {
         let parsed = Order::parse(Seq(1), order_type, action, body.as_bytes());
         if inserted.is_ok() {
             let vouched = Order::vouched(Seq(1), order_type, action, body.as_bytes());
-            assert_eq!(vouched.ok(), parsed.clone().ok(), "the triggers vouch for it");
+            assert_eq!(
+                vouched.ok(),
+                parsed.clone().ok(),
+                "the triggers vouch for it"
+            );
         }
         match &refusal {
             None => {
@@ -67,7 +71,10 @@ fuzz_target!(|input: &[u8]| {
                         row.get(0)
                     })
                     .expect("its tracking number");
-                assert_eq!(found, parsed.tracking_number().expect("found before").as_str());
+                assert_eq!(
+                    found,
+                    parsed.tracking_number().expect("found before").as_str()
+                );
             }
             Some(refusal) => {
                 assert!(!refusal.is_empty());
