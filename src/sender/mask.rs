@@ -63,12 +63,22 @@ impl Mask {
         }
     }
 
-    /// The text without them.
+    /// The text without them; at its end, where it may have been cut off, also without the
+    /// beginning of one.
     pub(super) fn apply(&self, text: &str) -> String {
         let mut masked = text.to_owned();
         for secret in &self.0 {
-            if masked.contains(secret.expose()) {
-                masked = masked.replace(secret.expose(), "***");
+            let secret = secret.expose();
+            if masked.contains(secret) {
+                masked = masked.replace(secret, "***");
+            }
+            let begins = |&end: &usize| {
+                let beginning = secret.get(..end);
+                beginning.is_some_and(|beginning| masked.ends_with(beginning))
+            };
+            if let Some(cut) = (TELLING_BYTES_MIN..secret.len()).rev().find(begins) {
+                masked.truncate(masked.len() - cut);
+                masked.push_str("***");
             }
         }
         masked
@@ -145,6 +155,18 @@ mod tests {
             "Cannot POST /x?plant=10&code=s3cr3t-code",
             "Cannot POST /x?plant=10&code=***",
         );
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_is_masked_where_the_text_ends() {
+        let bearer = Endpoint {
+            authorization: Some(secret("Bearer s3cr3t-token")),
+            ..endpoint()
+        };
+        check(&bearer, "you sent Bearer s3cr3", "you sent ***");
+        check(&bearer, "it is s3cr3t-to", "it is ***");
+        check(&bearer, "it is s3cr3t-", "it is s3cr3t-");
+        check(&bearer, "Bearer s3cr3 is wrong", "Bearer s3cr3 is wrong");
     }
 
     #[test]
