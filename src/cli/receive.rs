@@ -383,7 +383,8 @@ impl Receiver {
     fn judge(&self, arrival: &Arrival, state: &mut Standing) -> (StatusCode, Verdict, Vec<String>) {
         let novelty = state.memory.meet(arrival);
         let mut wrong = Vec::new();
-        if novelty == Novelty::New
+        // One that came before was not written if it was the disk that refused it.
+        if matches!(novelty, Novelty::New | Novelty::Again)
             && let Some(folder) = &self.args.write_to
         {
             match write(folder, arrival.payload_id, &arrival.body) {

@@ -496,6 +496,23 @@ fn bodies_are_written_and_never_overwritten() {
     assert_eq!(fs::read(folder.join(&names[0])).unwrap(), BODY);
 }
 
+/// What could not be written is refused, and written when it comes again.
+#[test]
+fn a_body_that_could_not_be_written_is_written_the_next_time() {
+    let site = Site::bare("");
+    let folder = site.config().with_file_name("got");
+    let receiving = Receiving::start(&site, &["--write-to", "got"]);
+    fs::remove_dir(&folder).unwrap();
+    let refused = receiving.post(&with_id(ID), BODY);
+    assert!(
+        refused.starts_with("500 can't be written to got: "),
+        "{refused}"
+    );
+    fs::create_dir(&folder).unwrap();
+    assert_eq!(receiving.post(&with_id(ID), BODY), "200 taken");
+    assert_eq!(fs::read(folder.join(format!("{ID}.json"))).unwrap(), BODY);
+}
+
 #[test]
 fn wrong_arguments_are_refused() {
     let site = Site::bare("");
