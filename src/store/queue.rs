@@ -294,9 +294,8 @@ impl Queue {
         if self.data_version == Some(version) {
             return Ok(false);
         }
-        let (newest, schema) = self.newest()?;
+        let newest = self.newest()?;
         self.sync(newest)?;
-        self.vouched &= schema == self.made;
         self.data_version = Some(version);
         if newest.seq > self.visible.seq || self.looks.is_empty() {
             self.looks.push_back((newest.seq, now));
@@ -661,9 +660,10 @@ impl Queue {
     /// How long a writer waits for other producers.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// What there is, and the `schema_version` with it.
-    fn newest(&self) -> Result<(Visible, i64), Error> {
-        self.conn
+    /// What there is; with it comes whether the triggers still vouch for it.
+    fn newest(&mut self) -> Result<Visible, Error> {
+        let (visible, schema_version) = self
+            .conn
             .prepare_cached(
                 "SELECT (SELECT coalesce(max(seq), 0) FROM orders), (SELECT coalesce(max(withdrawal), 0) FROM withdrawals),
                         (SELECT schema_version FROM pragma_schema_version)",
@@ -671,10 +671,12 @@ impl Queue {
             .and_then(|mut statement| {
                 statement.query_row([], |row| {
                     let visible = Visible { seq: Seq(row.get(0)?), withdrawal: row.get(1)? };
-                    Ok((visible, row.get(2)?))
+                    Ok((visible, row.get::<_, i64>(2)?))
                 })
             })
-            .during("looking for orders", &self.path)
+            .during("looking for orders", &self.path)?;
+        self.vouched &= schema_version == self.made;
+        Ok(visible)
     }
 
     /// An error if other programs that open the queue by its name no longer meet this one; nor if
