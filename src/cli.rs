@@ -6,10 +6,12 @@
 
 mod adopt_queue;
 mod check;
+mod client;
 mod demo;
 pub mod enqueue;
 mod init;
 pub mod receive;
+mod reload;
 mod resume;
 mod run;
 mod webhooks;
@@ -55,6 +57,7 @@ enum Command {
     Receive(receive::Args),
     AdoptQueue(adopt_queue::Args),
     Resume(resume::Args),
+    Reload(reload::Args),
     Webhooks(webhooks::Args),
 }
 
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Receive(args) => receive::run(args),
         Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
         Command::Resume(args) => resume::run(&args, &place),
+        Command::Reload(args) => reload::run(&args, &place),
         Command::Webhooks(args) => webhooks::run(&args, &place),
     };
     match done {
@@ -121,6 +125,8 @@ enum Exit {
     Failed = 1,
     /// The arguments or the configuration are wrong.
     Usage = 2,
+    /// The daemon can't be reached.
+    Unreachable = 3,
     /// Not allowed.
     NotAllowed = 4,
     /// A file is missing, damaged, foreign, or held by another daemon.
@@ -183,6 +189,13 @@ impl From<io::Error> for Failure {
             Self::new(Exit::Failed, error)
         }
     }
+}
+
+/// Prints a value as JSON, as the admin socket answers it.
+fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(), Failure> {
+    serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 /// What people call an order type.

@@ -10,6 +10,7 @@
 //! Reading order: `sources` (the layers), `reader` (asks for the keys), `values`, `secrets` and `tls`
 //! (what they may hold), `problem` (what is told), and here: which keys there are.
 
+mod grants;
 mod problem;
 mod reader;
 mod secrets;
@@ -56,6 +57,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// `[ledger]`
     pub ledger: LedgerConfig,
+    /// `[admin]`
+    pub admin: AdminConfig,
     /// `[log]`
     pub log: LogConfig,
     /// Each `[webhook.NAME]`, by name; there may be none.
@@ -76,6 +79,46 @@ pub struct QueueConfig {
 pub struct LedgerConfig {
     /// `path`
     pub path: PathBuf,
+}
+
+/// `[admin]`: the socket over which the daemon is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// `socket`
+    pub socket: PathBuf,
+    /// `[[admin.grant]]`: who may do what, beside root and the daemon's own user.
+    pub grants: Vec<Grant>,
+}
+
+/// `[[admin.grant]]`: what somebody may do over the admin socket. Grants add up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// `user` or `group`
+    pub who: Grantee,
+    /// `role`
+    pub role: Role,
+}
+
+/// Whom a grant is for, by name or by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grantee {
+    /// `user`
+    User(String),
+    /// `group`: who is in it, whether as the first group or as a further one.
+    Group(String),
+}
+
+/// What a caller of the admin socket may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `viewer`: see.
+    Viewer,
+    /// `producer`: queue and withdraw orders.
+    Producer,
+    /// `operator`: see, and act on payloads and webhooks.
+    Operator,
+    /// `admin`: all.
+    Admin,
 }
 
 /// `[log]`: what is told on the way.
@@ -160,6 +203,30 @@ impl Config {
     }
 }
 
+/// Where the admin socket is, for who only wants to ask the daemon: nothing else of the file counts,
+/// and nothing else need be right in it. `None` if this user may not read the file.
+pub fn admin_socket(file: &Path) -> Result<Option<PathBuf>, Errors> {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let (text, unread) = match std::fs::read_to_string(&absolute) {
+        Ok(text) => (text, false),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => (String::new(), true),
+        Err(_) => return Config::load(file).map(|config| Some(config.admin.socket)),
+    };
+    let (sources, problems) = Sources::new(&absolute, &text, std::env::vars_os(), None)?;
+    let of_others = problems.len();
+    let mut reader = Reader::new(&sources, problems);
+    let socket = reader.section(&["admin"]).get("socket", values::socket);
+    let is_default = std::env::var_os("ORDERFEED_ADMIN__SOCKET").is_none();
+    match socket {
+        Some(_) if unread && is_default => Ok(None),
+        Some(socket) => Ok(Some(socket)),
+        None => Err(Errors::new(reader.into_problems().split_off(of_others))),
+    }
+}
+
+/// Where the admin socket is, unless the configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/orderfeed/admin.sock";
+
 /// A key that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKey {
@@ -213,6 +280,7 @@ fn everything(reader: &mut Reader<'_>, file: &Path) -> Option<Config> {
         let mut ledger = reader.section(&["ledger"]);
         ledger.complain("path", "is the queue's path too; they are two files");
     }
+    let admin = admin(&mut reader.section(&["admin"]));
     let log = log(&mut reader.section(&["log"]));
     let base = Common::default();
     let defaults = common(&mut reader.section(&["defaults"]), &base);
@@ -230,6 +298,7 @@ fn everything(reader: &mut Reader<'_>, file: &Path) -> Option<Config> {
         file: file.to_owned(),
         queue: queue?,
         ledger: ledger?,
+        admin: admin?,
         log: log?,
         webhooks: webhooks.into_iter().collect::<Option<_>>()?,
     })
@@ -250,6 +319,15 @@ fn queue(section: &mut Section<'_, '_>) -> Option<QueueConfig> {
 fn ledger(section: &mut Section<'_, '_>) -> Option<LedgerConfig> {
     let path = section.get("path", values::path)?;
     Some(LedgerConfig { path })
+}
+
+fn admin(section: &mut Section<'_, '_>) -> Option<AdminConfig> {
+    let socket = section.get("socket", values::socket);
+    let grants = section.get("grant", grants::grants);
+    Some(AdminConfig {
+        socket: socket?,
+        grants: grants?,
+    })
 }
 
 fn log(section: &mut Section<'_, '_>) -> Option<LogConfig> {

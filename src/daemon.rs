@@ -4,6 +4,7 @@
 //! deliveries: that is `feed`'s, carried out by [`lane`].
 
 pub mod ahead;
+mod front;
 pub mod lane;
 mod shell;
 mod wake;
@@ -14,13 +15,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use crate::admin::desk::Inbox;
 use crate::clock::{Reading, WallTime};
-use crate::config::{Config, Webhook};
+use crate::config::{Config, Grant, Webhook};
 use crate::feed::lane::Place;
 use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::PayloadId;
@@ -32,6 +34,7 @@ use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::{Queue, Survey};
 use crate::store::worker::{LedgerHandle, QueueHandle};
 use crate::store::{self, files};
+use front::{Front, Reload};
 use lane::{Halt, Settings};
 use shell::{Gear, LaneShell, Shared};
 
@@ -54,6 +57,8 @@ pub struct Reins {
     pub stop: watch::Receiver<bool>,
     /// Each new value is a configuration to go on with.
     pub reload: watch::Receiver<Arc<Config>>,
+    /// What is asked over the admin socket, if there is one.
+    pub inbox: Option<Inbox>,
 }
 
 /// Both files, open and known to belong together.
@@ -242,13 +247,23 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let waking =
         tokio::task::spawn_local(async move { wake::look_when_written(woken, &wal).await });
     let config = Arc::clone(&reins.reload.borrow_and_update());
+    let (in_force, config_in_force) = watch::channel(Arc::clone(&config));
+    let (asked, reloads) = mpsc::channel(1);
     let mut lanes = Lanes {
-        shared,
+        shared: shared.clone(),
         stop,
         ledger_path,
         running: BTreeMap::new(),
         tasks: JoinSet::new(),
+        in_force,
+        grants: reins.inbox.as_ref().map(Inbox::grants),
+        reloads,
     };
+    let front = Rc::new(Front::new(shared, config_in_force, asked));
+    let mut serving = JoinSet::new();
+    if let Some(mut inbox) = reins.inbox.take() {
+        serving.spawn_local(async move { inbox.serve(front).await });
+    }
     let lasting = match lanes.begin(&config, &mut reins.stop).await {
         Ok(true) => {
             info!(version = VERSION, "orderfeed {VERSION} runs");
@@ -260,6 +275,7 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     waking.abort();
     drop(waking.await);
     let ended = lanes.finish(lasting).await;
+    serving.shutdown().await;
     // All handles are gone: both files are closed, and no WAL is left behind that could be
     // mistaken for another file's.
     if let Err(panicked) = queue_thread.join() {
@@ -276,6 +292,12 @@ struct Lanes {
     ledger_path: PathBuf,
     running: BTreeMap<WebhookId, watch::Sender<Option<Gear>>>,
     tasks: JoinSet<Halt>,
+    /// The configuration that holds.
+    in_force: watch::Sender<Arc<Config>>,
+    /// What it grants to callers of the admin socket, if there is one.
+    grants: Option<watch::Sender<Arc<Vec<Grant>>>>,
+    /// Who asks over the admin socket for another configuration.
+    reloads: mpsc::Receiver<Reload>,
 }
 
 impl Lanes {
@@ -328,6 +350,18 @@ impl Lanes {
                         }
                         Err(error) if error.is_lasting() => return Some(error),
                         Err(error) => error!("{error}; the configuration is not reloaded, the old one holds"),
+                    }
+                }
+                Some(Reload { config: next, reply }) = self.reloads.recv() => {
+                    let reloaded = self.reload(&config, &next).await;
+                    if reloaded.is_ok() {
+                        poll = ticks(next.queue.poll_interval);
+                        config = next;
+                    }
+                    match reloaded {
+                        Err(error) if error.is_lasting() => return Some(error),
+                        // Who asked has waited for it, or has gone.
+                        reloaded => drop(reply.send(reloaded)),
                     }
                 }
                 _ = poll.tick() => match self.shared.look().await {
@@ -404,11 +438,15 @@ impl Lanes {
     }
 
     /// Goes on with another configuration: all of it, or nothing.
-    async fn reload(&mut self, old: &Config, new: &Config) -> Result<(), store::Error> {
-        if (&old.queue.path, &old.ledger.path) != (&new.queue.path, &new.ledger.path) {
-            warn!("queue.path and ledger.path take effect at the next start; the rest is reloaded");
+    async fn reload(&mut self, old: &Config, new: &Arc<Config>) -> Result<(), store::Error> {
+        for note in needs_restart(old, new) {
+            warn!("{note}; the rest is reloaded");
         }
         self.apply(new).await?;
+        self.in_force.send_replace(Arc::clone(new));
+        if let Some(grants) = &self.grants {
+            grants.send_replace(Arc::new(new.admin.grants.clone()));
+        }
         info!("the configuration {} is reloaded", new.file.display());
         Ok(())
     }
@@ -509,6 +547,20 @@ impl Lanes {
         }
         Ok(())
     }
+}
+
+/// What of a configuration does not take effect before the next start, in words.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let paths = [
+        ("queue.path", &old.queue.path, &new.queue.path),
+        ("ledger.path", &old.ledger.path, &new.ledger.path),
+        ("admin.socket", &old.admin.socket, &new.admin.socket),
+    ];
+    paths
+        .into_iter()
+        .filter(|(_, old, new)| old != new)
+        .map(|(key, ..)| format!("{key} takes effect at the next start"))
+        .collect()
 }
 
 /// What sends, for each webhook. The system's certificates are read for each of those that need

@@ -27,12 +27,14 @@
 //! | what is stored, and how | [`store`]: all SQL |
 //! | what goes over the wire | [`sender`] |
 //! | what happens when | [`daemon`] |
+//! | what an operator can ask and do | [`admin`] |
 //! | a key of the configuration | [`config`] |
 //! | a command | [`cli`], one file each |
 //!
-//! Arrows point one way: `cli → daemon → config → store | sender → feed`; a step may be skipped,
+//! Arrows point one way: `cli → daemon → admin → config → store | sender → feed`; a step may be skipped,
 //! never reversed. [`clock`] is read by the outer ones alone, and `feed` knows nobody.
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -713,10 +713,11 @@ mod source {
     }
 
     /// The modules below which each of the others stands; `feed` knows nobody.
-    const LAYERS: [&[&str]; 5] = [
+    const LAYERS: [&[&str]; 6] = [
         &["feed"],
         &["store", "sender"],
         &["config"],
+        &["admin"],
         &["daemon"],
         &["cli"],
     ];

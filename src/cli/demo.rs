@@ -114,6 +114,7 @@ async fn perform(keep: bool, folder: &Path) -> Result<(), Failure> {
     let reins = Reins {
         stop: stopping,
         reload: reloading,
+        inbox: None,
     };
     let mut running = pin!(daemon::run(stores, reins));
     let deadline = stage.started + PATIENCE;

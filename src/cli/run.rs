@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::{ConfigPlace, Failure};
+use crate::admin;
 use crate::config::Config;
 use crate::daemon::{self, Reins, Stores};
 use crate::store::files;
@@ -25,6 +26,14 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let config = place.load()?;
     telemetry::init(&config.log);
     let stores = Stores::open(&config.queue.path, &config.ledger.path)?;
+    // Only now: whoever else may have the ledger has the socket, too.
+    let (server, inbox) = match admin::start(&config.admin) {
+        Ok((server, inbox)) => (Some(server), Some(inbox)),
+        Err(why) => {
+            error!("there is no admin socket: {why}; orders are delivered all the same");
+            (None, None)
+        }
+    };
     for obstacle in files::obstacles_for_producers(&config.queue.path) {
         warn!("{obstacle}");
     }
@@ -42,6 +51,7 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
             Reins {
                 stop: stopping,
                 reload: reloading,
+                inbox,
             },
         )
         .await?;
@@ -49,6 +59,9 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         info!("stopped");
         Ok(())
     });
+    if let Some(server) = server {
+        server.stop();
+    }
     // Whoever still reads a file from a disk that does not answer is not waited for.
     runtime.shutdown_background();
     ended

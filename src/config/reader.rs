@@ -103,6 +103,11 @@ impl<'a> Reader<'a> {
             .map(|(path, _)| path.as_slice())
     }
 
+    /// What is wrong with what was asked for.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     /// All that is wrong, now that every key that exists has been asked for.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.report_unknown(&mut Vec::new(), self.sources.root());

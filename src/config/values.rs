@@ -173,6 +173,20 @@ pub(super) fn path(given: &Given<'_>) -> Read<PathBuf> {
         .ok_or_else(|| given.refuse("a file's path, absolute or from this file's folder"))
 }
 
+/// A socket's path, which the system allows to be only so long.
+pub(super) fn socket(given: &Given<'_>) -> Read<PathBuf> {
+    let path = path(given)?;
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        return Err(given.refuse(&format!(
+            "a socket's path of at most {SOCKET_PATH_MAX} bytes in full, such as \"/run/orderfeed/admin.sock\""
+        )));
+    }
+    Ok(path)
+}
+
+/// The system's limit is 107; a name beside it is needed while the socket is made.
+const SOCKET_PATH_MAX: usize = 100;
+
 /// Another webhook's name.
 pub(super) fn webhook_name(given: &Given<'_>) -> Read<WebhookName> {
     given

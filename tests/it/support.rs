@@ -73,7 +73,7 @@ impl Site {
     /// Replaces the configuration, with another poll interval.
     pub(crate) fn configure_polling(&self, webhooks: &str, poll_interval: &str) {
         let text = format!(
-            "[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n{webhooks}"
+            "[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n[admin]\nsocket = \"admin.sock\"\n{webhooks}"
         );
         fs::write(self.config(), text).unwrap();
     }

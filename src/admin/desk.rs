@@ -1,0 +1,132 @@
+//! Where the admin socket's thread hands over what it is asked, and the lanes' thread takes it.
+//!
+//! The ledger belongs to the lanes' thread, so whatever needs it is a job that is done there:
+//! short, or in slices with yields between, as every lane waits meanwhile.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::api::{self, Error};
+use crate::clock::{Clock, WallTime};
+use crate::config::{Config, Grant};
+use crate::store::worker::{LedgerHandle, QueueHandle};
+
+/// So many jobs wait for the lanes' thread at most, and so many are under way there; whoever has
+/// one more waits.
+pub const JOBS_MAX: usize = 32;
+
+/// Something that is done on the lanes' thread.
+pub type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+
+type Job = Box<dyn FnOnce(Rc<dyn Operator>) -> Task<()> + Send>;
+
+/// What the daemon can be asked and told, on the lanes' thread.
+pub trait Operator {
+    /// What questions are answered from; an error while there is nothing to answer from.
+    fn ground(&self) -> Result<Ground, Error>;
+    /// Whether all is well.
+    fn health(&self) -> Task<Result<api::Health, Error>>;
+    /// Reads the configuration again; with `dry_run`, only says what would become of it.
+    fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>>;
+}
+
+/// What questions are answered from, on the lanes' thread.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The ledger; no borrow of it may last over an await.
+    pub ledger: LedgerHandle,
+    /// The queue, on its thread. Lanes wait for it: nothing long is done there.
+    pub queue: QueueHandle,
+    /// The ledger's clock.
+    pub clock: Clock,
+    /// The configuration that is in force.
+    pub config: Arc<Config>,
+    /// Since when the daemon runs.
+    pub started_at: WallTime,
+}
+
+/// The admin thread's side.
+#[derive(Clone)]
+pub struct Desk {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Desk {
+    pub(super) const fn new(jobs: mpsc::Sender<Job>) -> Self {
+        Self { jobs }
+    }
+
+    /// Has something done on the lanes' thread, and waits for what comes of it. Once begun, it is
+    /// done even if nobody waits any more.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        job: impl AsyncFnOnce(Rc<dyn Operator>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |operator| {
+            Box::pin(async move {
+                let done = job(operator).await;
+                drop(reply.send(done));
+            })
+        });
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_gone| Error::stopping())?;
+        answer.await.map_err(|_gone| Error::stopping())?
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// The lanes' thread's side.
+pub struct Inbox {
+    jobs: mpsc::Receiver<Job>,
+    grants: watch::Sender<Arc<Vec<Grant>>>,
+}
+
+impl Inbox {
+    pub(super) const fn new(
+        jobs: mpsc::Receiver<Job>,
+        grants: watch::Sender<Arc<Vec<Grant>>>,
+    ) -> Self {
+        Self { jobs, grants }
+    }
+
+    /// What is sent here holds from then on.
+    pub fn grants(&self) -> watch::Sender<Arc<Vec<Grant>>> {
+        self.grants.clone()
+    }
+
+    /// Has the operator do what is asked, for as long as it is awaited. Runs on a `LocalSet`.
+    pub async fn serve(&mut self, operator: Rc<dyn Operator>) {
+        let mut under_way = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(done) = under_way.join_next() => {
+                    if let Err(panicked) = done && panicked.is_panic() {
+                        std::panic::resume_unwind(panicked.into_panic());
+                    }
+                }
+                job = self.jobs.recv(), if under_way.len() < JOBS_MAX => match job {
+                    Some(job) => drop(under_way.spawn_local(job(Rc::clone(&operator)))),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,309 @@
+//! The calls: their paths, the role that each needs, and what is told of them.
+//!
+//! Each is admitted here before it is done, and each change and each refusal leaves one line in the
+//! log. What a caller sent is escaped in it, so that it can't look like another line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, MatchedPath, Request, State};
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use axum::{Extension, Router};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::Grants;
+use super::api::{self, Error};
+use super::caller::Caller;
+use super::desk::Desk;
+use crate::config::Role;
+
+/// A request's body, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a call may take, from its head to its answer.
+const CALL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// All calls.
+pub(super) fn router(desk: Desk, granted: Grants) -> Router {
+    let (get, post) = (Method::GET, Method::POST);
+    let calls = Calls::default()
+        .call(&get, "/v1/health", Role::Viewer, health)
+        .call(&post, "/v1/reload", Role::Admin, reload);
+    let gate = Gate {
+        calls: Arc::new(calls.known),
+        granted,
+    };
+    calls
+        .router
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(gate, admit))
+        .with_state(desk)
+}
+
+async fn health(State(desk): State<Desk>) -> Result<Answer, Error> {
+    let health = desk.ask(async |operator| operator.health().await).await?;
+    Ok(Answer::of(&health))
+}
+
+async fn reload(State(desk): State<Desk>, Sent(asked): Sent<api::Reload>) -> Result<Answer, Error> {
+    let dry_run = asked.dry_run;
+    let reloaded = desk
+        .ask(async move |operator| operator.reload(dry_run).await)
+        .await?;
+    let told = if dry_run { "would reload" } else { "reloaded" };
+    Ok(Answer::of(&reloaded).told(told))
+}
+
+/// No call has this path.
+async fn unknown(request: Request) -> Error {
+    let path = request.uri().path();
+    Error::not_found(format!(
+        "there is nothing at {path}; GET /v1/openapi.json describes what there is"
+    ))
+}
+
+/// The paths with the methods that they know, and the role that each of these needs.
+type Known = BTreeMap<&'static str, Vec<(Method, Role)>>;
+
+#[derive(Default)]
+struct Calls {
+    router: Router<Desk>,
+    known: Known,
+}
+
+impl Calls {
+    fn call<T: 'static>(
+        mut self,
+        method: &Method,
+        path: &'static str,
+        role: Role,
+        handler: impl Handler<T, Desk>,
+    ) -> Self {
+        let filter = if method == Method::GET {
+            MethodFilter::GET
+        } else {
+            MethodFilter::POST
+        };
+        self.router = self.router.route(path, on(filter, handler));
+        self.known
+            .entry(path)
+            .or_default()
+            .push((method.clone(), role));
+        self
+    }
+}
+
+/// What is to be known for admitting a call.
+#[derive(Clone)]
+struct Gate {
+    calls: Arc<Known>,
+    granted: Grants,
+}
+
+/// Lets the call pass if it exists and its caller may make it, bounds its time, and tells of it.
+async fn admit(
+    State(gate): State<Gate>,
+    Extension(caller): Extension<Arc<Caller>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let call = format!("{} {}", request.method(), request.uri().path());
+    let method = match *request.method() {
+        Method::HEAD => Method::GET,
+        ref method => method.clone(),
+    };
+    let path = request.extensions().get::<MatchedPath>();
+    let path = path.map(|path| path.as_str().to_owned());
+    let methods = path.as_deref().and_then(|path| gate.calls.get(path));
+    let role = methods.map(|methods| methods.iter().find(|(known, _)| *known == method));
+    let response = match role {
+        Some(None) => {
+            let allowed = methods.into_iter().flatten();
+            let allowed: Vec<&str> = allowed.map(|(method, _)| method.as_str()).collect();
+            let allowed = allowed.join(" and ");
+            let message = format!("{method} is not known here; allowed is {allowed}");
+            Error::new(405, "method_not_allowed", message).into_response()
+        }
+        Some(Some((_, role))) if !caller.rights(&gate.granted.borrow()).allow(*role) => {
+            forbidden(&caller, *role).into_response()
+        }
+        Some(Some(_)) | None => match timeout(CALL_PATIENCE, next.run(request)).await {
+            Ok(response) => response,
+            Err(_elapsed) => Error::unavailable(
+                "timeout",
+                format!(
+                    "no answer within {} s; what was asked may still be done",
+                    CALL_PATIENCE.as_secs()
+                ),
+            )
+            .into_response(),
+        },
+    };
+    let is_health = path.as_deref() == Some("/v1/health");
+    let failed = !response.status().is_success();
+    if (failed && !is_health) || method != Method::GET {
+        tell(&caller, &call, &response);
+    }
+    response
+}
+
+fn forbidden(caller: &Caller, role: Role) -> Error {
+    let who = &caller.user;
+    let needed = match role {
+        Role::Viewer => "viewer (or operator, or admin)",
+        Role::Producer => "producer (or operator, or admin)",
+        Role::Operator => "operator (or admin)",
+        Role::Admin => "admin",
+    };
+    Error::new(
+        403,
+        "forbidden",
+        format!(
+            "{who} may not do this: it takes the role {needed}; an administrator grants it to a user or a group with [[admin.grant]] in the configuration"
+        ),
+    )
+}
+
+/// One line in the log.
+fn tell(caller: &Caller, call: &str, response: &Response) {
+    let status = response.status().as_u16();
+    let outcome = response.extensions().get::<Told>();
+    let outcome = outcome.map_or("", |told| told.0.as_str());
+    let (user, uid) = (on_one_line(&caller.user), caller.uid);
+    let pid = caller
+        .pid
+        .map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+    let (call, outcome) = (on_one_line(call), on_one_line(outcome));
+    if response.status().is_success() {
+        info!(
+            user,
+            uid, pid, call, status, "admin: {user} (uid {uid}, pid {pid}): {call}: {outcome}"
+        );
+    } else {
+        warn!(
+            user,
+            uid,
+            pid,
+            call,
+            status,
+            "admin: {user} (uid {uid}, pid {pid}): {call}: refused with {status}: {outcome}"
+        );
+    }
+}
+
+/// A text that stays on its line and does nothing to a terminal, and is not too long.
+fn on_one_line(text: &str) -> String {
+    const LONGEST: usize = 500;
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() >= LONGEST {
+            line.push('…');
+            break;
+        }
+        let moves = matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}');
+        if c.is_control() || moves {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// What is told of a call beside its status.
+#[derive(Clone)]
+struct Told(String);
+
+/// An answer with 200, or another status of success.
+struct Answer {
+    status: StatusCode,
+    body: Vec<u8>,
+    told: String,
+}
+
+impl Answer {
+    fn of(value: &impl Serialize) -> Self {
+        Self {
+            status: StatusCode::OK,
+            body: serde_json::to_vec(value).expect("our types have text for keys"),
+            told: "done".to_owned(),
+        }
+    }
+
+    fn told(self, told: impl Into<String>) -> Self {
+        Self {
+            told: told.into(),
+            ..self
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        (self.status, json, Extension(Told(self.told)), self.body).into_response()
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        let body = self.to_json().to_string();
+        (status, json, Extension(Told(self.message)), body).into_response()
+    }
+}
+
+/// A request's body, as what it must be. An empty one is `{}`.
+struct Sent<T>(T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
+        let body = read(request.into_body(), BODY_BYTES_MAX).await?;
+        let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        parse(text).map(Self)
+    }
+}
+
+/// A body, if it is not too large.
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Error> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::new(
+            413,
+            "too_large",
+            format!(
+                "the body is larger than {} KiB, which is the most that this call takes",
+                bytes_max / 1024
+            ),
+        )),
+        Err(error) => Err(Error::new(
+            400,
+            "bad_request",
+            format!("the body can't be read: {error}"),
+        )),
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|error| {
+        if error.is_data() {
+            Error::invalid(format!("the body is not what this call takes: {error}"))
+        } else {
+            Error::new(400, "bad_json", format!("the body is not JSON: {error}"))
+        }
+    })
+}

@@ -1,0 +1,96 @@
+//! What is asked over the admin socket, as the lanes' thread answers it.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::needs_restart;
+use super::shell::Shared;
+use crate::admin::api::{self, Error};
+use crate::admin::desk::{Ground, Operator, Task};
+use crate::clock::WallTime;
+use crate::config::Config;
+use crate::store;
+
+/// Somebody asks for another configuration.
+#[derive(Debug)]
+pub(super) struct Reload {
+    pub(super) config: Arc<Config>,
+    pub(super) reply: oneshot::Sender<Result<(), store::Error>>,
+}
+
+/// A running daemon's side of the admin socket.
+pub(super) struct Front {
+    shared: Shared,
+    config: watch::Receiver<Arc<Config>>,
+    reloads: mpsc::Sender<Reload>,
+    started_at: WallTime,
+}
+
+impl Front {
+    pub(super) fn new(
+        shared: Shared,
+        config: watch::Receiver<Arc<Config>>,
+        reloads: mpsc::Sender<Reload>,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            reloads,
+            started_at: WallTime::now(),
+        }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+}
+
+impl Operator for Front {
+    fn ground(&self) -> Result<Ground, Error> {
+        Ok(Ground {
+            ledger: self.shared.ledger.clone(),
+            queue: self.shared.queue.clone(),
+            clock: self.shared.clock,
+            config: self.config(),
+            started_at: self.started_at,
+        })
+    }
+
+    fn health(&self) -> Task<Result<api::Health, Error>> {
+        let queue = self.shared.queue.clone();
+        Box::pin(async move {
+            queue.call(|queue| queue.identity().map(drop)).await?;
+            Ok(api::Health {
+                status: "ok".to_owned(),
+            })
+        })
+    }
+
+    fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>> {
+        let (old, reloads) = (self.config(), self.reloads.clone());
+        Box::pin(async move {
+            let file = old.file.clone();
+            // Elsewhere: a file may lie on a disk that takes its time.
+            let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
+            let config = loaded
+                .expect("nothing in there panics, and nobody cancels it")
+                .map_err(|errors| Error::new(422, "bad_config", errors.to_string()))?;
+            let config = Arc::new(config);
+            let reloaded = api::Reloaded {
+                reloaded: !dry_run,
+                file: config.file.display().to_string(),
+                notes: needs_restart(&old, &config),
+                webhooks: Vec::new(),
+            };
+            if !dry_run {
+                let (reply, answer) = oneshot::channel();
+                let asked = Reload { config, reply };
+                let gone = |()| Error::stopping();
+                reloads.send(asked).await.map_err(|_| gone(()))?;
+                answer.await.map_err(|_| gone(()))??;
+            }
+            Ok(reloaded)
+        })
+    }
+}
