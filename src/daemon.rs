@@ -7,6 +7,7 @@ pub mod ahead;
 mod front;
 pub mod lane;
 mod shell;
+mod standstill;
 mod wake;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use crate::admin::api;
 use crate::admin::desk::Inbox;
 use crate::clock::{Reading, WallTime};
 use crate::config::{Config, Grant, Webhook};
@@ -61,7 +63,7 @@ pub struct Reins {
     pub inbox: Option<Inbox>,
 }
 
-/// Both files, open and known to belong together.
+/// Both files, open.
 #[derive(Debug)]
 pub struct Stores {
     queue: Queue,
@@ -71,70 +73,100 @@ pub struct Stores {
 impl Stores {
     /// Opens the ledger, then the queue, and makes sure that they agree.
     pub fn open(queue: &Path, ledger: &Path) -> Result<Self, store::Error> {
+        let stores = Self::open_both(queue, ledger)?;
+        stores.agree()?;
+        Ok(stores)
+    }
+
+    /// Opens the ledger, then the queue.
+    pub fn open_both(queue: &Path, ledger: &Path) -> Result<Self, store::Error> {
         let ledger = Ledger::open(ledger, &Reading::take())?;
         let mut queue = Queue::open(queue)?;
         queue.look(ledger.clock().now())?;
-        ledger.agree_with(&queue)?;
         Ok(Self { queue, ledger })
+    }
+
+    /// An error unless they belong together.
+    fn agree(&self) -> Result<(), store::Error> {
+        self.ledger.agree_with(&self.queue)
     }
 
     /// What the configuration would do: what waits for each of its webhooks, and for those that
     /// it no longer has. Nothing is registered.
     pub fn preview(self, config: &Config) -> Result<Vec<Preview>, store::Error> {
         let Self { queue, mut ledger } = self;
-        let newest = queue.newest_noticed();
-        let registered = ledger.preview(&configured(config), newest, WallTime::now())?;
-        let known = ledger.webhooks()?;
-        let mut previews = Vec::new();
-        let mut kept = Vec::new();
-        for webhook in &config.webhooks {
-            let name = webhook.name.to_string();
-            match registered.get(&webhook.name) {
-                Some(Registered::Known(webhook_id, places, selections)) => {
-                    kept.push(*webhook_id);
-                    let standing = if webhook.policy.active {
-                        PreviewStanding::Sends
-                    } else {
-                        PreviewStanding::Inactive
-                    };
-                    let preview = if known.iter().any(|(known, _)| known == webhook_id) {
-                        Preview::of(&ledger, *webhook_id, name, standing)?
-                    } else {
-                        let places = *places;
-                        Preview {
-                            places,
-                            ..Preview::new(name, standing)
-                        }
-                    };
-                    previews.push((preview, selections.clone()));
-                }
-                Some(Registered::NoStart { reason }) => {
-                    // At stake is what `start = "oldest"` would send.
-                    let selection = webhook.selection.clone();
-                    let preview = Preview::new(name, PreviewStanding::NoStart(reason.clone()));
-                    previews.push((preview, Selections::new(1, vec![(Seq::START, selection)])));
-                }
-                None => {}
-            }
-        }
-        for (webhook_id, name) in known {
-            if !kept.contains(&webhook_id) {
-                let preview = Preview::of(&ledger, webhook_id, name, PreviewStanding::Removed)?;
-                previews.push((preview, ledger.selections(webhook_id)?));
-            }
-        }
+        let plan = plan(&mut ledger, queue.newest_noticed(), config)?;
         // Counting may take a while, in which a daemon may want to start.
         drop(ledger);
-        for (preview, selections) in &mut previews {
-            for order_type in OrderType::ALL {
-                let cursor = preview.places[order_type].cursor;
-                let survey = queue.survey(order_type, cursor, selections, SURVEY_MAX)?;
-                preview.waiting[order_type] = survey;
-                preview.parked += survey.parked;
-            }
-        }
-        Ok(previews.into_iter().map(|(preview, _)| preview).collect())
+        count(&queue, plan)
     }
+}
+
+/// What the configuration would do, as far as the ledger can tell.
+fn plan(
+    ledger: &mut Ledger,
+    newest: Seq,
+    config: &Config,
+) -> Result<Vec<(Preview, Selections)>, store::Error> {
+    let registered = ledger.preview(&configured(config), newest, WallTime::now())?;
+    let known = ledger.webhooks()?;
+    let mut previews = Vec::new();
+    let mut kept = Vec::new();
+    for webhook in &config.webhooks {
+        let name = webhook.name.to_string();
+        match registered.get(&webhook.name) {
+            Some(Registered::Known(webhook_id, places, selections)) => {
+                kept.push(*webhook_id);
+                let standing = if webhook.policy.active {
+                    PreviewStanding::Sends
+                } else {
+                    PreviewStanding::Inactive
+                };
+                let preview = if known.iter().any(|(known, _)| known == webhook_id) {
+                    Preview::of(ledger, *webhook_id, name, standing)?
+                } else {
+                    let places = *places;
+                    Preview {
+                        places,
+                        ..Preview::new(name, standing)
+                    }
+                };
+                previews.push((preview, selections.clone()));
+            }
+            Some(Registered::NoStart { reason }) => {
+                // At stake is what `start = "oldest"` would send.
+                let selection = webhook.selection.clone();
+                let preview = Preview::new(name, PreviewStanding::NoStart(reason.clone()));
+                previews.push((preview, Selections::new(1, vec![(Seq::START, selection)])));
+            }
+            None => {}
+        }
+    }
+    for (webhook_id, name) in known {
+        if !kept.contains(&webhook_id) {
+            let preview = Preview::of(ledger, webhook_id, name, PreviewStanding::Removed)?;
+            previews.push((preview, ledger.selections(webhook_id)?));
+        }
+    }
+    Ok(previews)
+}
+
+/// What of the queue's orders is meant by a plan.
+fn count(
+    queue: &Queue,
+    plan: Vec<(Preview, Selections)>,
+) -> Result<Vec<Preview>, store::Error> {
+    let mut previews = Vec::new();
+    for (mut preview, selections) in plan {
+        for order_type in OrderType::ALL {
+            let cursor = preview.places[order_type].cursor;
+            let survey = queue.survey(order_type, cursor, &selections, SURVEY_MAX)?;
+            preview.waiting[order_type] = survey;
+            preview.parked += survey.parked;
+        }
+        previews.push(preview);
+    }
+    Ok(previews)
 }
 
 /// What a configuration means for one webhook.
@@ -192,6 +224,36 @@ impl Preview {
     }
 }
 
+impl From<Preview> for api::Planned {
+    fn from(preview: Preview) -> Self {
+        let (becomes, reason) = match preview.standing {
+            PreviewStanding::Sends => (api::Becomes::Sends, None),
+            PreviewStanding::Inactive => (api::Becomes::Inactive, None),
+            PreviewStanding::NoStart(reason) => (api::Becomes::Held, Some(reason)),
+            PreviewStanding::Removed => (api::Becomes::Removed, None),
+        };
+        let waiting = preview.waiting.iter();
+        let waiting = waiting.filter(|(_, survey)| survey.waiting > 0);
+        Self {
+            name: preview.name,
+            becomes,
+            reason,
+            waiting: waiting
+                .map(|(order_type, survey)| {
+                    let count = api::Count {
+                        count: survey.waiting,
+                        or_more: !survey.complete,
+                    };
+                    (order_type.to_string(), count)
+                })
+                .collect(),
+            parked: preview.parked,
+            pending: preview.pending as u64,
+            trouble: preview.trouble,
+        }
+    }
+}
+
 /// What becomes of what waits for a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PreviewStanding {
@@ -210,7 +272,20 @@ const SURVEY_MAX: u64 = 100_000;
 
 /// Runs until it is told to stop, or can't go on. The stores must have been opened by the paths
 /// of the first configuration.
+///
+/// If queue and ledger do not belong together, nothing is sent until somebody adopts the queue over the
+/// admin socket; without a socket that is an error.
 pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
+    let stores = match (stores.agree(), &mut reins.inbox) {
+        (Ok(()), _) => stores,
+        (Err(store::Error::Disagree(found)), Some(inbox)) => {
+            let Some(stores) = standstill::wait(stores, found, inbox, &mut reins.stop).await else {
+                return Ok(());
+            };
+            stores
+        }
+        (Err(error), _) => return Err(error),
+    };
     let Stores { queue, mut ledger } = stores;
     if let Err(error) = ledger.reserve() {
         warn!(
@@ -262,7 +337,7 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let front = Rc::new(Front::new(shared, config_in_force, asked));
     let mut serving = JoinSet::new();
     if let Some(mut inbox) = reins.inbox.take() {
-        serving.spawn_local(async move { inbox.serve(front).await });
+        serving.spawn_local(async move { inbox.serve(front, std::future::pending()).await });
     }
     let lasting = match lanes.begin(&config, &mut reins.stop).await {
         Ok(true) => {

@@ -3,8 +3,15 @@
 //! Times are RFC 3339 in UTC; what a caller may leave out is optional, and what it sends too much
 //! is refused. `docs/openapi.json` describes the same for other programs.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::feed::order::Seq;
+use crate::store::ledger::adopt::{self, Adopt, Adoption};
+use crate::store::queue::Queue;
 
 /// Why a call was refused, or failed.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,8 +118,22 @@ pub struct Reloaded {
     pub file: String,
     /// What it needs a restart for, in words.
     pub notes: Vec<String>,
-    /// What it means for each webhook.
+    /// With `dry_run`: what it means for each webhook.
     pub webhooks: Vec<Planned>,
+}
+
+/// What becomes of what waits for a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Becomes {
+    /// It is sent.
+    Sends,
+    /// It waits until the webhook is active (D24).
+    Inactive,
+    /// The webhook is held until it says where it begins (D27).
+    Held,
+    /// It waits for the webhook's return: the configuration does not have it (D27).
+    Removed,
 }
 
 /// What a configuration means for a webhook.
@@ -121,16 +142,18 @@ pub struct Reloaded {
 pub struct Planned {
     /// The webhook's name.
     pub name: String,
-    /// `sends`, `inactive`, `held` (it must say where it begins) or `removed`.
-    pub becomes: String,
+    /// What becomes of what waits for it.
+    pub becomes: Becomes,
     /// Why, where it is held.
     pub reason: Option<String>,
-    /// What it would be sent, by order type.
-    pub waiting: std::collections::BTreeMap<String, Count>,
+    /// What it would be sent, by order type, without those of which there is nothing.
+    pub waiting: BTreeMap<String, Count>,
     /// What it collected and does not select.
     pub parked: u64,
     /// The orders of the payload that it is busy with.
     pub pending: u64,
+    /// What is wrong with it, if anything: its standing, and why.
+    pub trouble: Option<String>,
 }
 
 /// A number that may be cut short.
@@ -141,4 +164,74 @@ pub struct Count {
     pub count: u64,
     /// There are more: nobody counted on.
     pub or_more: bool,
+}
+
+/// `POST /v1/adopt-queue`: what is asked; one of the two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdoptQueue {
+    /// Send the orders from this seq on.
+    pub resend_from: Option<i64>,
+    /// Send all orders in the file.
+    pub all_new: bool,
+}
+
+impl AdoptQueue {
+    /// As the ledger understands it.
+    pub fn meant(self) -> Result<Adopt, Error> {
+        match (self.resend_from, self.all_new) {
+            (Some(seq), false) if seq > 0 => Ok(Adopt::ResendFrom(Seq(seq))),
+            (None, true) => Ok(Adopt::AllNew),
+            _ => Err(Error::invalid(
+                "say either resend_from (the seq of an order, from 1) or all_new = true",
+            )),
+        }
+    }
+}
+
+/// `POST /v1/adopt-queue`: what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adopted {
+    /// The queue's file.
+    pub queue: String,
+    /// The ledger's file.
+    pub ledger: String,
+    /// The newest order in the queue.
+    pub newest_seq: i64,
+    /// What it means for each webhook.
+    pub webhooks: Vec<AdoptedWebhook>,
+    /// Parked orders that are no longer parked.
+    pub parked_forgotten: u64,
+}
+
+/// What the adoption of a queue means for a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptedWebhook {
+    /// Its name.
+    pub name: String,
+    /// What became of its pending payload, in words.
+    pub pending: Option<String>,
+    /// The first and the last seq of orders that are not sent again, though the ledger does not know
+    /// whether they were sent.
+    pub passed: Option<[i64; 2]>,
+}
+
+impl Adopted {
+    /// What the adoption did, with the files that it is about.
+    pub fn new(adoption: Adoption, queue: &Queue, ledger: &Path) -> Self {
+        let webhook = |webhook: adopt::Adopted| AdoptedWebhook {
+            name: webhook.name,
+            pending: webhook.pending,
+            passed: webhook.passed.map(|(first, last)| [first.0, last.0]),
+        };
+        Self {
+            queue: queue.path().display().to_string(),
+            ledger: ledger.display().to_string(),
+            newest_seq: queue.newest_noticed().0,
+            webhooks: adoption.webhooks.into_iter().map(webhook).collect(),
+            parked_forgotten: adoption.parked_forgotten,
+        }
+    }
 }

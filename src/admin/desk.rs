@@ -32,6 +32,8 @@ pub trait Operator {
     fn health(&self) -> Task<Result<api::Health, Error>>;
     /// Reads the configuration again; with `dry_run`, only says what would become of it.
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>>;
+    /// Goes on with a queue that is not the one that the ledger knows.
+    fn adopt_queue(&self, asked: api::AdoptQueue) -> Task<Result<api::Adopted, Error>>;
 }
 
 /// What questions are answered from, on the lanes' thread.
@@ -106,8 +108,10 @@ impl Inbox {
         self.grants.clone()
     }
 
-    /// Has the operator do what is asked, for as long as it is awaited. Runs on a `LocalSet`.
-    pub async fn serve(&mut self, operator: Rc<dyn Operator>) {
+    /// Has the operator do what is asked, until then; what is under way is finished. Runs on a
+    /// `LocalSet`.
+    pub async fn serve(&mut self, operator: Rc<dyn Operator>, until: impl Future<Output = ()>) {
+        let mut until = std::pin::pin!(until);
         let mut under_way = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -118,10 +122,12 @@ impl Inbox {
                 }
                 job = self.jobs.recv(), if under_way.len() < JOBS_MAX => match job {
                     Some(job) => drop(under_way.spawn_local(job(Rc::clone(&operator)))),
-                    None => return,
+                    None => break,
                 },
+                () = until.as_mut() => break,
             }
         }
+        while under_way.join_next().await.is_some() {}
     }
 }
 

@@ -39,7 +39,8 @@ pub(super) fn router(desk: Desk, granted: Grants) -> Router {
     let (get, post) = (Method::GET, Method::POST);
     let calls = Calls::default()
         .call(&get, "/v1/health", Role::Viewer, health)
-        .call(&post, "/v1/reload", Role::Admin, reload);
+        .call(&post, "/v1/reload", Role::Admin, reload)
+        .call(&post, "/v1/adopt-queue", Role::Admin, adopt_queue);
     let gate = Gate {
         calls: Arc::new(calls.known),
         granted,
@@ -63,6 +64,20 @@ async fn reload(State(desk): State<Desk>, Sent(asked): Sent<api::Reload>) -> Res
         .await?;
     let told = if dry_run { "would reload" } else { "reloaded" };
     Ok(Answer::of(&reloaded).told(told))
+}
+
+async fn adopt_queue(
+    State(desk): State<Desk>,
+    Sent(asked): Sent<api::AdoptQueue>,
+) -> Result<Answer, Error> {
+    let adopted = desk
+        .ask(async move |operator| operator.adopt_queue(asked).await)
+        .await?;
+    let told = match asked.resend_from {
+        Some(seq) => format!("the queue is adopted, from order {seq} on"),
+        None => "the queue is adopted, with all orders in it".to_owned(),
+    };
+    Ok(Answer::of(&adopted).told(told))
 }
 
 /// No call has this path.

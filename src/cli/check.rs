@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use super::{ConfigPlace, Exit, Failure};
+use crate::admin::api::{Becomes, Planned};
 use crate::config::Config;
-use crate::daemon::{Preview, PreviewStanding, Stores};
+use crate::daemon::Stores;
 use crate::feed::order::OrderType;
 use crate::sender::reach;
 use crate::store::{self, files};
@@ -38,8 +39,8 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    for preview in previews.iter().flatten() {
-        describe(&mut out, preview)?;
+    for preview in previews.into_iter().flatten() {
+        describe(&mut out, &Planned::from(preview))?;
     }
     if args.connect {
         connect(&mut out, &config)?;
@@ -47,14 +48,14 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(out: &mut impl Write, preview: &Preview) -> std::io::Result<()> {
+/// A line for what a configuration means for a webhook.
+pub(super) fn describe(out: &mut impl Write, planned: &Planned) -> std::io::Result<()> {
     let waiting: Vec<String> = OrderType::ALL
         .into_iter()
-        .map(|order_type| (order_type, preview.waiting[order_type]))
-        .filter(|(_, survey)| survey.waiting > 0)
-        .map(|(order_type, survey)| {
-            let at_least = if survey.complete { "" } else { "at least " };
-            format!("{at_least}{} {order_type}", survey.waiting)
+        .filter_map(|order_type| {
+            let waiting = planned.waiting.get(order_type.as_str())?;
+            let at_least = if waiting.or_more { "at least " } else { "" };
+            Some(format!("{at_least}{} {order_type}", waiting.count))
         })
         .collect();
     let waiting = if waiting.is_empty() {
@@ -62,29 +63,30 @@ fn describe(out: &mut impl Write, preview: &Preview) -> std::io::Result<()> {
     } else {
         format!("{} to be sent", waiting.join(", "))
     };
-    let name = &preview.name;
-    match &preview.standing {
-        PreviewStanding::Sends => write!(out, "{name}: {waiting}"),
-        PreviewStanding::Inactive => write!(out, "{name}: inactive; {waiting}"),
-        PreviewStanding::NoStart(reason) => {
+    let name = &planned.name;
+    match planned.becomes {
+        Becomes::Sends => write!(out, "{name}: {waiting}"),
+        Becomes::Inactive => write!(out, "{name}: inactive; {waiting}"),
+        Becomes::Held => {
+            let reason = planned.reason.as_deref().unwrap_or_default();
             write!(out, "{name}: held: {reason}; at stake: {waiting}")
         }
-        PreviewStanding::Removed => write!(
+        Becomes::Removed => write!(
             out,
             "{name}: not configured any more, keeps its place; {waiting}"
         ),
     }?;
-    if preview.pending > 0 {
-        write!(out, "; a payload of {} is pending", preview.pending)?;
+    if planned.pending > 0 {
+        write!(out, "; a payload of {} is pending", planned.pending)?;
     }
-    if preview.parked > 0 {
+    if planned.parked > 0 {
         write!(
             out,
             "; {} parked (collected, and no longer selected)",
-            preview.parked
+            planned.parked
         )?;
     }
-    if let Some(trouble) = &preview.trouble {
+    if let Some(trouble) = &planned.trouble {
         write!(out, "; {trouble}")?;
     }
     writeln!(out)

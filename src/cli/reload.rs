@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::check;
 use super::client::Client;
 use super::{ConfigPlace, Failure};
 use crate::admin::api;
@@ -34,6 +35,9 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     writeln!(out, "{file} is {done}")?;
     for note in &reloaded.notes {
         writeln!(out, "note: {note}")?;
+    }
+    for planned in &reloaded.webhooks {
+        check::describe(&mut out, planned)?;
     }
     Ok(())
 }

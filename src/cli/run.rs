@@ -25,7 +25,7 @@ pub(super) struct Args {}
 pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let config = place.load()?;
     telemetry::init(&config.log);
-    let stores = Stores::open(&config.queue.path, &config.ledger.path)?;
+    let stores = Stores::open_both(&config.queue.path, &config.ledger.path)?;
     // Only now: whoever else may have the ledger has the socket, too.
     let (server, inbox) = match admin::start(&config.admin) {
         Ok((server, inbox)) => (Some(server), Some(inbox)),

@@ -11,6 +11,7 @@ use crate::admin::desk::{Ground, Operator, Task};
 use crate::clock::WallTime;
 use crate::config::Config;
 use crate::store;
+use crate::store::queue::Queue;
 
 /// Somebody asks for another configuration.
 #[derive(Debug)]
@@ -67,8 +68,19 @@ impl Operator for Front {
         })
     }
 
+    fn adopt_queue(&self, asked: api::AdoptQueue) -> Task<Result<api::Adopted, Error>> {
+        let nothing = || {
+            Error::conflict(
+                "nothing_to_adopt",
+                "queue and ledger belong together; there is nothing to adopt, and nothing was changed",
+            )
+        };
+        Box::pin(async move { asked.meant().and_then(|_| Err(nothing())) })
+    }
+
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>> {
         let (old, reloads) = (self.config(), self.reloads.clone());
+        let shared = self.shared.clone();
         Box::pin(async move {
             let file = old.file.clone();
             // Elsewhere: a file may lie on a disk that takes its time.
@@ -77,11 +89,16 @@ impl Operator for Front {
                 .expect("nothing in there panics, and nobody cancels it")
                 .map_err(|errors| Error::new(422, "bad_config", errors.to_string()))?;
             let config = Arc::new(config);
+            let webhooks = if dry_run {
+                plan_of(&shared, &config).await?
+            } else {
+                Vec::new()
+            };
             let reloaded = api::Reloaded {
                 reloaded: !dry_run,
                 file: config.file.display().to_string(),
                 notes: needs_restart(&old, &config),
-                webhooks: Vec::new(),
+                webhooks,
             };
             if !dry_run {
                 let (reply, answer) = oneshot::channel();
@@ -93,4 +110,22 @@ impl Operator for Front {
             Ok(reloaded)
         })
     }
+}
+
+/// What the configuration would mean for each webhook.
+async fn plan_of(shared: &Shared, config: &Config) -> Result<Vec<api::Planned>, store::Error> {
+    let newest = shared.queue.call(|queue| Ok(queue.newest_noticed())).await?;
+    let plan = super::plan(&mut shared.ledger.get(), newest, config)?;
+    // Counting may take a while: on a connection of its own, as the lanes wait for the other one.
+    let path = shared.queue.call(|queue| Ok(queue.path().to_owned())).await?;
+    let now = shared.clock.now();
+    let counted = tokio::task::spawn_blocking(move || {
+        let mut queue = Queue::open(&path)?;
+        queue.look(now)?;
+        super::count(&queue, plan)
+    });
+    let previews = counted
+        .await
+        .expect("nothing in there panics, and nobody cancels it")?;
+    Ok(previews.into_iter().map(api::Planned::from).collect())
 }
