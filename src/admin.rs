@@ -8,16 +8,18 @@
 pub mod api;
 pub mod caller;
 pub mod desk;
+mod orders;
 mod routes;
 mod server;
 mod socket;
+mod stream;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use self::desk::{Desk, Inbox};
 use crate::config::{AdminConfig, Grant};
@@ -36,12 +38,13 @@ pub fn start(config: &AdminConfig) -> Result<(Server, Inbox), String> {
     let (jobs, asked) = mpsc::channel(desk::JOBS_MAX);
     let (grants, granted) = watch::channel(Arc::new(config.grants.clone()));
     let (stop, stopping) = watch::channel(false);
-    let desk = Desk::new(jobs);
+    let (events, _) = broadcast::channel(desk::EVENTS_MAX);
+    let desk = Desk::new(jobs, events.clone());
     let thread = thread::Builder::new()
         .name("admin".to_owned())
-        .spawn(move || server::run(socket, &desk, &granted, &stopping))
+        .spawn(move || server::run(socket, desk, &granted, &stopping))
         .map_err(|error| cant_serve(&config.socket, &error))?;
-    Ok((Server { stop, thread }, Inbox::new(asked, grants)))
+    Ok((Server { stop, thread }, Inbox::new(asked, grants, events)))
 }
 
 impl Server {

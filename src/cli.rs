@@ -14,6 +14,7 @@ pub mod receive;
 mod reload;
 mod resume;
 mod run;
+mod tail;
 mod webhooks;
 
 use std::fmt;
@@ -58,6 +59,7 @@ enum Command {
     AdoptQueue(adopt_queue::Args),
     Resume(resume::Args),
     Reload(reload::Args),
+    Tail(tail::Args),
     Webhooks(webhooks::Args),
 }
 
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
         Command::Resume(args) => resume::run(&args, &place),
         Command::Reload(args) => reload::run(&args, &place),
+        Command::Tail(args) => tail::run(&args, &place),
         Command::Webhooks(args) => webhooks::run(&args, &place),
     };
     match done {

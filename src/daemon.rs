@@ -8,6 +8,7 @@ mod front;
 pub mod lane;
 mod shell;
 mod standstill;
+mod tell;
 mod wake;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -39,6 +40,7 @@ use crate::store::{self, files};
 use front::{Front, Reload};
 use lane::{Halt, Settings};
 use shell::{Gear, LaneShell, Shared};
+use tell::Teller;
 
 /// The queue is told this often, at most, how far the ledger came.
 const MARK_GAP: Duration = Duration::from_secs(10);
@@ -152,10 +154,7 @@ fn plan(
 }
 
 /// What of the queue's orders is meant by a plan.
-fn count(
-    queue: &Queue,
-    plan: Vec<(Preview, Selections)>,
-) -> Result<Vec<Preview>, store::Error> {
+fn count(queue: &Queue, plan: Vec<(Preview, Selections)>) -> Result<Vec<Preview>, store::Error> {
     let mut previews = Vec::new();
     for (mut preview, selections) in plan {
         for order_type in OrderType::ALL {
@@ -308,7 +307,9 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     })?;
     let (noticed, _) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
+    let events = reins.inbox.as_ref().map(Inbox::events);
     let shared = Shared {
+        teller: Teller(events.unwrap_or_else(|| broadcast::channel(1).0)),
         glance: Rc::new(glance),
         queue,
         ledger: LedgerHandle::new(ledger),

@@ -89,6 +89,17 @@ impl Error {
         }
     }
 
+    /// What the file's own rules said, if it is they that refused.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Sqlite {
+                source: rusqlite::Error::SqliteFailure(error, Some(message)),
+                ..
+            } if error.code == rusqlite::ErrorCode::ConstraintViolation => Some(message),
+            _ => None,
+        }
+    }
+
     /// Whether there is no room left on a disk.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Sqlite { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))

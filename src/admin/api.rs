@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::feed::order::Seq;
 use crate::store::ledger::adopt::{self, Adopt, Adoption};
@@ -232,6 +233,151 @@ impl Adopted {
             newest_seq: queue.newest_noticed().0,
             webhooks: adoption.webhooks.into_iter().map(webhook).collect(),
             parked_forgotten: adoption.parked_forgotten,
+        }
+    }
+}
+
+/// `GET /v1/events`: the triggers one can subscribe to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Triggers {
+    /// Each kind of trigger.
+    pub triggers: Vec<TriggerKind>,
+    /// The order types.
+    pub types: Vec<String>,
+    /// The action of an order that names none.
+    pub default_action: String,
+    /// What an action may be: a regular expression.
+    pub action_pattern: String,
+}
+
+/// A kind of trigger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerKind {
+    /// The trigger; `ACTION` stands for any action.
+    pub trigger: String,
+    /// The orders that it means.
+    pub orders: String,
+}
+
+/// An order for `POST /v1/orders`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder<'a> {
+    /// Its order type.
+    #[serde(rename = "type")]
+    pub order_type: String,
+    /// What happened to it, if not `submit`.
+    pub action: Option<String>,
+    /// A second order with the same key is refused (409), so that a call can be repeated.
+    pub dedup_key: Option<String>,
+    /// The order itself, which is passed on as it stands.
+    #[serde(borrow)]
+    pub order: &'a RawValue,
+}
+
+/// `POST /v1/orders`: what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enqueued {
+    /// Each order, as they were sent.
+    pub orders: Vec<EnqueuedOrder>,
+}
+
+/// An order that is in the queue now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnqueuedOrder {
+    /// Its place in the queue.
+    pub seq: i64,
+    /// Its order type.
+    #[serde(rename = "type")]
+    pub order_type: String,
+    /// Its tracking number, as text.
+    pub tracking_number: String,
+}
+
+/// What happens, as `GET /v1/stream` tells it; the times are when it was written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Orders were noticed in the queue, up to this one.
+    Orders {
+        /// When.
+        at: String,
+        /// The newest of them.
+        newest_seq: i64,
+    },
+    /// A payload has another state.
+    Payload {
+        /// When.
+        at: String,
+        /// The webhook it is for.
+        webhook: String,
+        /// Which.
+        payload_id: String,
+        /// Its state now.
+        state: String,
+        /// Why, unless it is delivered.
+        reason: Option<String>,
+        /// How many orders it has, when it is new.
+        items: Option<u64>,
+        /// Their order type, when it is new.
+        #[serde(rename = "type")]
+        order_type: Option<String>,
+        /// What happened to them, when it is new.
+        action: Option<String>,
+    },
+    /// An attempt ended.
+    Attempt {
+        /// When.
+        at: String,
+        /// The webhook.
+        webhook: String,
+        /// The payload.
+        payload_id: String,
+        /// Counts the attempts at this payload, from 1.
+        number: u32,
+        /// How long it took, in milliseconds; unknown where it was cut off.
+        duration_ms: Option<u64>,
+        /// How far it came (D16).
+        phase: Option<String>,
+        /// What it came to.
+        outcome: String,
+        /// The answer's status.
+        status: Option<u16>,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// A webhook has another state.
+    Webhook {
+        /// When.
+        at: String,
+        /// Which.
+        webhook: String,
+        /// Its state now.
+        state: String,
+    },
+    /// So many events were not told, because they were read too slowly.
+    Missed {
+        /// So many.
+        count: u64,
+    },
+    /// The daemon ends.
+    Stopping {},
+}
+
+impl Event {
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Orders { .. } => "orders",
+            Self::Payload { .. } => "payload",
+            Self::Attempt { .. } => "attempt",
+            Self::Webhook { .. } => "webhook",
+            Self::Missed { .. } => "missed",
+            Self::Stopping {} => "stopping",
         }
     }
 }

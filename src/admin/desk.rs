@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::api::{self, Error};
 use crate::clock::{Clock, WallTime};
@@ -18,6 +18,9 @@ use crate::store::worker::{LedgerHandle, QueueHandle};
 /// So many jobs wait for the lanes' thread at most, and so many are under way there; whoever has
 /// one more waits.
 pub const JOBS_MAX: usize = 32;
+
+/// So many events are kept for those who read them; who is further behind misses some.
+pub const EVENTS_MAX: usize = 1_024;
 
 /// Something that is done on the lanes' thread.
 pub type Task<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -55,11 +58,20 @@ pub struct Ground {
 #[derive(Clone)]
 pub struct Desk {
     jobs: mpsc::Sender<Job>,
+    events: broadcast::Sender<api::Event>,
 }
 
 impl Desk {
-    pub(super) const fn new(jobs: mpsc::Sender<Job>) -> Self {
-        Self { jobs }
+    pub(super) const fn new(
+        jobs: mpsc::Sender<Job>,
+        events: broadcast::Sender<api::Event>,
+    ) -> Self {
+        Self { jobs, events }
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<api::Event> {
+        self.events.subscribe()
     }
 
     /// Has something done on the lanes' thread, and waits for what comes of it. Once begun, it is
@@ -93,14 +105,25 @@ impl fmt::Debug for Desk {
 pub struct Inbox {
     jobs: mpsc::Receiver<Job>,
     grants: watch::Sender<Arc<Vec<Grant>>>,
+    events: broadcast::Sender<api::Event>,
 }
 
 impl Inbox {
     pub(super) const fn new(
         jobs: mpsc::Receiver<Job>,
         grants: watch::Sender<Arc<Vec<Grant>>>,
+        events: broadcast::Sender<api::Event>,
     ) -> Self {
-        Self { jobs, grants }
+        Self {
+            jobs,
+            grants,
+            events,
+        }
+    }
+
+    /// What happens is told here.
+    pub fn events(&self) -> broadcast::Sender<api::Event> {
+        self.events.clone()
     }
 
     /// What is sent here holds from then on.

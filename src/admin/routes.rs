@@ -17,8 +17,9 @@ use axum::routing::{MethodFilter, on};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -26,7 +27,9 @@ use super::Grants;
 use super::api::{self, Error};
 use super::caller::Caller;
 use super::desk::Desk;
+use super::{orders, stream};
 use crate::config::Role;
+use crate::feed::order::{Action, OrderType};
 
 /// A request's body, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -35,20 +38,25 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const CALL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// All calls.
-pub(super) fn router(desk: Desk, granted: Grants) -> Router {
+pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool>) -> Router {
     let (get, post) = (Method::GET, Method::POST);
     let calls = Calls::default()
         .call(&get, "/v1/health", Role::Viewer, health)
+        .call(&get, "/v1/events", Role::Viewer, events)
+        .call(&get, stream::PATH, Role::Viewer, stream::stream)
+        .call(&post, "/v1/orders", Role::Producer, orders::enqueue)
         .call(&post, "/v1/reload", Role::Admin, reload)
         .call(&post, "/v1/adopt-queue", Role::Admin, adopt_queue);
     let gate = Gate {
         calls: Arc::new(calls.known),
         granted,
+        orders: Arc::new(Semaphore::new(orders::AT_A_TIME_MAX)),
     };
     calls
         .router
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(gate, admit))
+        .layer(Extension(stream::Until(stopping)))
         .with_state(desk)
 }
 
@@ -78,6 +86,33 @@ async fn adopt_queue(
         None => "the queue is adopted, with all orders in it".to_owned(),
     };
     Ok(Answer::of(&adopted).told(told))
+}
+
+/// The triggers that a configuration may hold.
+async fn events() -> Answer {
+    let kind = |trigger: String, orders: String| api::TriggerKind { trigger, orders };
+    let types = OrderType::ALL.map(|order_type| order_type.to_string());
+    let mut triggers = Vec::new();
+    for name in &types {
+        triggers.push(kind(
+            name.clone(),
+            format!("all {name}s, whatever happened to them"),
+        ));
+        triggers.push(kind(
+            format!("{name}.ACTION"),
+            format!("{name}s to which this happened"),
+        ));
+    }
+    triggers.push(kind(
+        "*.ACTION".to_owned(),
+        "orders of all types to which this happened".to_owned(),
+    ));
+    Answer::of(&api::Triggers {
+        triggers,
+        types: types.into(),
+        default_action: Action::SUBMIT.to_owned(),
+        action_pattern: "^[A-Za-z0-9_-]{1,64}$".to_owned(),
+    })
 }
 
 /// No call has this path.
@@ -124,6 +159,19 @@ impl Calls {
 struct Gate {
     calls: Arc<Known>,
     granted: Grants,
+    /// Calls that may send large bodies, at a time.
+    orders: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// Those that may send much, only so many at a time.
+    async fn turn<T>(&self, path: &Option<String>, call: impl Future<Output = T>) -> T {
+        let _turn = match path.as_deref() {
+            Some(orders::PATH) => self.orders.acquire().await.ok(),
+            _ => None,
+        };
+        call.await
+    }
 }
 
 /// Lets the call pass if it exists and its caller may make it, bounds its time, and tells of it.
@@ -153,17 +201,19 @@ async fn admit(
         Some(Some((_, role))) if !caller.rights(&gate.granted.borrow()).allow(*role) => {
             forbidden(&caller, *role).into_response()
         }
-        Some(Some(_)) | None => match timeout(CALL_PATIENCE, next.run(request)).await {
-            Ok(response) => response,
-            Err(_elapsed) => Error::unavailable(
-                "timeout",
-                format!(
-                    "no answer within {} s; what was asked may still be done",
-                    CALL_PATIENCE.as_secs()
-                ),
-            )
-            .into_response(),
-        },
+        Some(Some(_)) | None => {
+            match timeout(CALL_PATIENCE, gate.turn(&path, next.run(request))).await {
+                Ok(response) => response,
+                Err(_elapsed) => Error::unavailable(
+                    "timeout",
+                    format!(
+                        "no answer within {} s; what was asked may still be done",
+                        CALL_PATIENCE.as_secs()
+                    ),
+                )
+                .into_response(),
+            }
+        }
     };
     let is_health = path.as_deref() == Some("/v1/health");
     let failed = !response.status().is_success();
@@ -238,17 +288,17 @@ fn on_one_line(text: &str) -> String {
 
 /// What is told of a call beside its status.
 #[derive(Clone)]
-struct Told(String);
+pub(super) struct Told(pub(super) String);
 
 /// An answer with 200, or another status of success.
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
     body: Vec<u8>,
     told: String,
 }
 
 impl Answer {
-    fn of(value: &impl Serialize) -> Self {
+    pub(super) fn of(value: &impl Serialize) -> Self {
         Self {
             status: StatusCode::OK,
             body: serde_json::to_vec(value).expect("our types have text for keys"),
@@ -256,9 +306,19 @@ impl Answer {
         }
     }
 
-    fn told(self, told: impl Into<String>) -> Self {
+    pub(super) fn told(self, told: impl Into<String>) -> Self {
         Self {
             told: told.into(),
+            ..self
+        }
+    }
+}
+
+impl Answer {
+    /// 201: something is there that was not.
+    pub(super) fn created(self) -> Self {
+        Self {
+            status: StatusCode::CREATED,
             ..self
         }
     }
@@ -294,7 +354,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
 }
 
 /// A body, if it is not too large.
-async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Error> {
+pub(super) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Error> {
     match Limited::new(body, bytes_max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::new(
@@ -313,7 +373,7 @@ async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Error> {
     }
 }
 
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(text).map_err(|error| {
         if error.is_data() {
             Error::invalid(format!("the body is not what this call takes: {error}"))

@@ -42,7 +42,7 @@ const PATIENCE_AT_END: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY_GAP: Duration = Duration::from_secs(1);
 
 /// Serves the socket until it is to stop.
-pub(super) fn run(socket: Socket, desk: &Desk, granted: &Grants, stopping: &watch::Receiver<bool>) {
+pub(super) fn run(socket: Socket, desk: Desk, granted: &Grants, stopping: &watch::Receiver<bool>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
@@ -62,12 +62,12 @@ pub(super) fn run(socket: Socket, desk: &Desk, granted: &Grants, stopping: &watc
 
 async fn serve(
     socket: &Socket,
-    desk: &Desk,
+    desk: Desk,
     granted: &Grants,
     mut stopping: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    let router = routes::router(desk.clone(), granted.clone());
+    let router = routes::router(desk, granted.clone(), stopping.clone());
     let mut connections = Connections::default();
     let until = stopping.clone();
     loop {

@@ -87,6 +87,38 @@ impl Client {
         self.read(&answer)
     }
 
+    /// Reads server-sent events until there are no more: the data of each.
+    pub(super) fn events(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.runtime.block_on(async {
+            let answer = self.begin(Method::GET, path, Bytes::new()).await;
+            let answer = answer.map_err(|unreached| self.unreached(unreached))?;
+            let status = answer.status().as_u16();
+            let mut body = answer.into_body();
+            if status != 200 {
+                let body = body.collect().await;
+                let body = body.map(http_body_util::Collected::to_bytes);
+                return Err(self.refused(status, &body.unwrap_or_default()));
+            }
+            let mut unread = Vec::new();
+            // However it ends, there is nothing more to read.
+            while let Some(Ok(frame)) = body.frame().await {
+                unread.extend(frame.into_data().unwrap_or_default());
+                while let Some(end) = unread.windows(2).position(|two| two == b"\n\n") {
+                    let event: Vec<u8> = unread.drain(..end + 2).collect();
+                    let event = String::from_utf8_lossy(&event);
+                    for data in event.lines().filter_map(|line| line.strip_prefix("data: ")) {
+                        each(data)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Failure> {
         serde_json::from_slice(answer).map_err(|error| {
             let message = format!(

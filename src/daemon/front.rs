@@ -114,10 +114,16 @@ impl Operator for Front {
 
 /// What the configuration would mean for each webhook.
 async fn plan_of(shared: &Shared, config: &Config) -> Result<Vec<api::Planned>, store::Error> {
-    let newest = shared.queue.call(|queue| Ok(queue.newest_noticed())).await?;
+    let newest = shared
+        .queue
+        .call(|queue| Ok(queue.newest_noticed()))
+        .await?;
     let plan = super::plan(&mut shared.ledger.get(), newest, config)?;
     // Counting may take a while: on a connection of its own, as the lanes wait for the other one.
-    let path = shared.queue.call(|queue| Ok(queue.path().to_owned())).await?;
+    let path = shared
+        .queue
+        .call(|queue| Ok(queue.path().to_owned()))
+        .await?;
     let now = shared.clock.now();
     let counted = tokio::task::spawn_blocking(move || {
         let mut queue = Queue::open(&path)?;

@@ -15,6 +15,8 @@ use tracing::{error, info};
 
 use super::ahead::{self, Ahead, AheadPick, Basis};
 use super::lane::{Halt, Settings, Shell};
+use super::tell::Teller;
+use crate::admin::api::Event;
 use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
 use crate::feed::lane::{Lane, Place, Seal, Wait};
@@ -50,6 +52,8 @@ pub(super) struct Shared {
     pub(super) noticed: watch::Sender<u64>,
     /// Whether no further request is to be started, because the daemon ends.
     pub(super) stopping: watch::Receiver<bool>,
+    /// Who reads what happens.
+    pub(super) teller: Teller,
     /// Whether the daemon was told to end: that counts at once, before it gets to it.
     pub(super) told_to_stop: watch::Receiver<bool>,
 }
@@ -59,10 +63,19 @@ impl Shared {
     pub(super) async fn look(&self) -> Result<(), store::Error> {
         let clock = self.clock;
         let noticed = self.noticed.clone();
+        let teller = self.teller.clone();
         self.queue
             .call(move |queue| {
+                let newest = queue.newest_noticed();
                 if queue.look(clock.now())? {
                     noticed.send_modify(|looks| *looks += 1);
+                    let newest_seq = queue.newest_noticed();
+                    if newest_seq > newest {
+                        teller.tell(|at| Event::Orders {
+                            at,
+                            newest_seq: newest_seq.0,
+                        });
+                    }
                 }
                 Ok(())
             })
@@ -113,6 +126,8 @@ pub(super) struct LaneShell {
     ahead_max: usize,
     /// The next payload's orders, if they were read ahead.
     next: Option<AheadPick>,
+    /// The webhook's state as it was last told.
+    told: Option<&'static str>,
 }
 
 /// Something that is being read ahead.
@@ -148,6 +163,24 @@ impl LaneShell {
             ahead: None,
             ahead_max: 1,
             next: None,
+            told: None,
+        }
+    }
+
+    /// The webhook's name; empty once it is no longer configured.
+    fn name(&self) -> String {
+        let gear = self.gear.borrow();
+        gear.as_ref()
+            .map_or_else(String::new, |gear| gear.settings.name.to_string())
+    }
+
+    fn tell_state(&mut self, state: &'static str) {
+        if self.told.replace(state) != Some(state) {
+            self.shared.teller.tell(|at| Event::Webhook {
+                at,
+                webhook: self.name(),
+                state: state.to_owned(),
+            });
         }
     }
 
@@ -376,11 +409,13 @@ impl Shell for LaneShell {
             async move { ledger.record(commit).await }
         })
         .await?;
+        self.shared.teller.tell_commit(&commit, || self.name());
         failpoint::reach(point);
         Ok(())
     }
 
     async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {
+        self.tell_state("sending");
         self.read_ahead(next, settings);
         let report = self.sender.post(request).await;
         failpoint::reach("answered");
@@ -393,6 +428,7 @@ impl Shell for LaneShell {
             None => Duration::MAX,
         };
         (self.reading, self.ahead) = (None, None);
+        self.tell_state(wait.state.as_str());
         // Where a sender is gone the daemon is ending, and `stopping` says so.
         tokio::select! {
             _ = self.gear.changed() => {}

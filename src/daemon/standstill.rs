@@ -76,7 +76,10 @@ impl Operator for Standstill {
         Box::pin(async move {
             let meant = asked.meant()?;
             let Some(mut stores) = place.borrow_mut().take() else {
-                return Err(Error::conflict("busy", "the queue is being adopted already"));
+                return Err(Error::conflict(
+                    "busy",
+                    "the queue is being adopted already",
+                ));
             };
             // Elsewhere: a producer may have to be waited for.
             let adopting = tokio::task::spawn_blocking(move || {
@@ -90,9 +93,8 @@ impl Operator for Standstill {
             let (stores, adoption) = adopting
                 .await
                 .expect("nothing in there panics, and nobody cancels it");
-            let answer = adoption.map(|adoption| {
-                api::Adopted::new(adoption, &stores.queue, stores.ledger.path())
-            });
+            let answer = adoption
+                .map(|adoption| api::Adopted::new(adoption, &stores.queue, stores.ledger.path()));
             *place.borrow_mut() = Some(stores);
             let answer = answer?;
             info!("the queue is adopted, and all goes on");

@@ -1,0 +1,95 @@
+//! Tells those who read `GET /v1/stream` what happens. It costs nothing while nobody does, and waits for
+//! nobody.
+
+use tokio::sync::broadcast;
+
+use crate::admin::api::Event;
+use crate::clock::WallTime;
+use crate::feed::outcome::Phase;
+use crate::feed::payload::{Payload, PayloadId, PayloadState};
+use crate::store::ledger::{Change, Commit};
+
+/// Where events go.
+#[derive(Clone, Debug)]
+pub(super) struct Teller(pub(super) broadcast::Sender<Event>);
+
+impl Teller {
+    /// Tells of something, if somebody listens; the event is given the time of this moment.
+    pub(super) fn tell(&self, event: impl FnOnce(String) -> Event) {
+        if self.0.receiver_count() > 0 {
+            // The last one may have gone meanwhile.
+            drop(self.0.send(event(WallTime::now().to_string())));
+        }
+    }
+
+    /// Tells of what a webhook's commit changed.
+    pub(super) fn tell_commit(&self, commit: &Commit, webhook: impl Fn() -> String) {
+        if self.0.receiver_count() == 0 {
+            return;
+        }
+        for change in &commit.changes {
+            match change {
+                Change::Sealed(payload) => self.tell(|at| sealed(at, webhook(), payload)),
+                Change::Begun(payload_id, _) => {
+                    self.tell(|at| state(at, webhook(), *payload_id, PayloadState::InFlight, None));
+                }
+                Change::Withheld(payload_id, _) => {
+                    self.tell(|at| state(at, webhook(), *payload_id, PayloadState::Pending, None));
+                }
+                Change::Settled {
+                    payload_id,
+                    state: now,
+                    reason,
+                    attempt,
+                } => {
+                    self.tell(|at| Event::Attempt {
+                        at,
+                        webhook: webhook(),
+                        payload_id: payload_id.to_string(),
+                        number: attempt.number,
+                        duration_ms: attempt.duration.map(|duration| {
+                            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+                        }),
+                        phase: attempt.phase.map(Phase::as_str).map(str::to_owned),
+                        outcome: attempt.outcome.as_str().to_owned(),
+                        status: attempt.status,
+                        error: attempt.error.clone(),
+                    });
+                    self.tell(|at| state(at, webhook(), *payload_id, *now, reason.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn sealed(at: String, webhook: String, payload: &Payload) -> Event {
+    Event::Payload {
+        at,
+        webhook,
+        payload_id: payload.id.to_string(),
+        state: PayloadState::InFlight.as_str().to_owned(),
+        reason: None,
+        items: Some(payload.members.seqs().len() as u64),
+        order_type: Some(payload.order_type.to_string()),
+        action: Some(payload.action.to_string()),
+    }
+}
+
+fn state(
+    at: String,
+    webhook: String,
+    payload_id: PayloadId,
+    state: PayloadState,
+    reason: Option<String>,
+) -> Event {
+    Event::Payload {
+        at,
+        webhook,
+        payload_id: payload_id.to_string(),
+        state: state.as_str().to_owned(),
+        reason,
+        items: None,
+        order_type: None,
+        action: None,
+    }
+}
