@@ -260,8 +260,10 @@ impl Course {
             return self.flush(shell).await;
         };
         let (payload, body) = picked.seal(PayloadId::new(now, shell.dice()));
+        let after = self.lane.places[seal.order_type].cursor;
         self.lane = self.lane.sealed(payload.clone(), pick.progress);
-        self.draft(shell).changes.push(Change::Sealed(payload));
+        let change = Change::Sealed { payload, after };
+        self.draft(shell).changes.push(change);
         self.flush(shell).await?;
         self.attempt(body, settings, shell).await
     }

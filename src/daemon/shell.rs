@@ -398,7 +398,7 @@ impl Shell for LaneShell {
 
     async fn record(&mut self, commit: Commit) -> Result<(), Halt> {
         let point = match commit.changes.last() {
-            Some(Change::Sealed(_)) => "sealed",
+            Some(Change::Sealed { .. }) => "sealed",
             Some(Change::Begun(..)) => "begun",
             Some(Change::Withheld(..)) => "withheld",
             Some(Change::Settled { .. }) => "settled",

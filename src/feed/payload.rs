@@ -52,6 +52,18 @@ impl PayloadId {
     }
 }
 
+impl PayloadId {
+    /// When it was made, on the ledger's clock.
+    pub fn made_at(self) -> Timestamp {
+        Timestamp::from_ms(i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX))
+    }
+
+    /// The first of all ids that could be made then.
+    pub fn first_of(made_at: Timestamp) -> Self {
+        Self::new(made_at, [0; 10])
+    }
+}
+
 impl fmt::Display for PayloadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pl_{}", self.0)
@@ -132,6 +144,11 @@ impl Members {
     /// The last one.
     pub fn last(&self) -> Seq {
         self.0.last().copied().unwrap_or_default()
+    }
+
+    /// Whether the order is one of them.
+    pub fn contains(&self, seq: Seq) -> bool {
+        self.0.binary_search(&seq).is_ok()
     }
 
     /// As the ledger keeps them: each seq's distance from the one before, 7 bits a byte, low

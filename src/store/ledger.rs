@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod configure;
+mod lookup;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -125,7 +126,12 @@ impl Commit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// It is sealed, and its first attempt begun.
-    Sealed(Payload),
+    Sealed {
+        /// What it is.
+        payload: Payload,
+        /// How far the lane had come with its type before.
+        after: Seq,
+    },
     /// A further attempt is begun.
     Begun(PayloadId, u32),
     /// An attempt was begun and not made.
@@ -298,7 +304,7 @@ impl Ledger {
             .iter()
             .flat_map(|commit| &commit.changes)
             .filter_map(|change| match change {
-                Change::Sealed(payload) => Some(payload.id),
+                Change::Sealed { payload, .. } => Some(payload.id),
                 Change::Begun(..) | Change::Withheld(..) | Change::Settled { .. } => None,
             });
         self.last_sealed = sealed.chain(self.last_sealed).max();
@@ -399,7 +405,8 @@ impl Ledger {
     pub fn payload(&self, payload_id: PayloadId) -> Result<Option<Payload>, Error> {
         self.conn
             .prepare_cached(
-                "SELECT payload_id, order_type, action, members, encoding, checksum FROM payloads WHERE payload_id = ?1",
+                "SELECT payloads.* FROM webhooks CROSS JOIN payloads USING (webhook_id)
+                 WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?1",
             )
             .and_then(|mut statement| {
                 statement
@@ -432,16 +439,31 @@ impl Ledger {
         let now_ms = if same_boot {
             clock_ms.saturating_add(reading.boottime_ms - boottime_ms)
         } else {
-            let latest_ms: i64 = self.conn.query_row(
-                "SELECT coalesce(max(max(coalesce(last_ended_ms, 0), coalesce(failing_since_ms, 0), coalesce(standing_since_ms, 0))), 0) FROM webhooks",
-                [],
-                |row| row.get(0),
-            )?;
             let passed_ms = reading.wall.0.saturating_sub(wall_at).max(0);
-            clock_ms.saturating_add(passed_ms).max(latest_ms)
+            clock_ms.saturating_add(passed_ms).max(self.latest_ms()?)
         };
         self.clock = Clock::showing(Timestamp::from_ms(now_ms), reading);
         Ok(())
+    }
+
+    /// The latest time that is written down: of what happened, and in payload ids, which sort by
+    /// it.
+    fn latest_ms(&self) -> rusqlite::Result<i64> {
+        let latest_ms: i64 = self.conn.query_row(
+            "SELECT max(
+                coalesce((SELECT max(max(coalesce(last_ended_ms, 0), coalesce(failing_since_ms, 0), coalesce(standing_since_ms, 0))) FROM webhooks), 0),
+                coalesce((SELECT max(adopted_ms) FROM adoptions), 0))",
+            [],
+            |row| row.get(0),
+        )?;
+        let last_sealed: Option<String> =
+            self.conn
+                .query_row("SELECT max(last_payload_id) FROM webhooks", [], |row| {
+                    row.get(0)
+                })?;
+        let last_sealed: Option<PayloadId> = last_sealed.and_then(|text| text.parse().ok());
+        let sealed_ms = last_sealed.map_or(0, |payload_id| payload_id.made_at().ms());
+        Ok(latest_ms.max(sealed_ms))
     }
 
     fn write_clock(&mut self, reading: &Reading) -> Result<(), Error> {
@@ -539,32 +561,50 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
     let mut sealed = None;
     for change in &commit.changes {
         match change {
-            Change::Sealed(payload) => {
+            Change::Sealed { payload, after } => {
                 begun = true;
-                sealed = Some(payload.id.to_string());
+                let payload_id = payload.id.to_string();
                 conn.prepare_cached(
-                    "INSERT OR REPLACE INTO payloads (payload_id, webhook_id, order_type, action, state, items, members, encoding, checksum, queue_generation, created_at, attempts)
-                     VALUES (?1, ?2, ?3, ?4, 'in_flight', ?5, ?6, ?7, ?8, ?9, ?10, 1)",
+                    "INSERT OR REPLACE INTO payloads (webhook_id, order_type, payload_id, action, state, after_seq, items, attempts, queue_generation, created_at, encoding, checksum, members)
+                     VALUES (?1, ?2, ?3, ?4, 'in_flight', ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11)",
                 )?
                 .execute(params![
-                    payload.id.to_string(),
                     webhook_id,
                     payload.order_type.as_str(),
+                    payload_id,
                     payload.action.as_str(),
+                    after.0,
                     i64::try_from(payload.members.seqs().len()).unwrap_or(i64::MAX),
-                    payload.members.to_bytes(),
+                    queue_generation,
+                    at,
                     payload.encoding,
                     payload.checksum.cast_signed(),
-                    queue_generation,
-                    at
+                    payload.members.to_bytes(),
                 ])?;
+                let strays = payload.members.seqs();
+                for seq in strays.iter().take_while(|&seq| seq <= after) {
+                    lookup::write_stray(conn, commit.webhook_id, *seq, &payload_id)?;
+                }
+                sealed = Some(payload_id);
             }
             Change::Begun(payload_id, attempts) => {
                 begun = true;
-                set_state(conn, *payload_id, PayloadState::InFlight, *attempts)?;
+                set_state(
+                    conn,
+                    commit.webhook_id,
+                    *payload_id,
+                    PayloadState::InFlight,
+                    *attempts,
+                )?;
             }
             Change::Withheld(payload_id, attempts) => {
-                set_state(conn, *payload_id, PayloadState::Pending, *attempts)?;
+                set_state(
+                    conn,
+                    commit.webhook_id,
+                    *payload_id,
+                    PayloadState::Pending,
+                    *attempts,
+                )?;
             }
             Change::Settled {
                 payload_id,
@@ -601,9 +641,10 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                     }
                 };
                 conn.prepare_cached(
-                    "UPDATE payloads SET state = ?2, reason = ?3, settled_at = ?4, attempts = ?5 WHERE payload_id = ?1",
+                    "UPDATE payloads SET state = ?3, reason = ?4, settled_at = ?5, attempts = ?6
+                     WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2",
                 )?
-                .execute(params![payload_id, state.as_str(), reason, settled_at, attempt.number])?;
+                .execute(params![webhook_id, payload_id, state.as_str(), reason, settled_at, attempt.number])?;
             }
         }
     }
@@ -643,13 +684,17 @@ struct Noted {
 
 fn set_state(
     conn: &Connection,
+    webhook_id: WebhookId,
     payload_id: PayloadId,
     state: PayloadState,
     attempts: u32,
 ) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE payloads SET state = ?2, attempts = ?3 WHERE payload_id = ?1")?
-        .execute(params![payload_id.to_string(), state.as_str(), attempts])
-        .map(drop)
+    conn.prepare_cached(
+        "UPDATE payloads SET state = ?3, attempts = ?4
+         WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2",
+    )?
+    .execute(params![webhook_id.0, payload_id.to_string(), state.as_str(), attempts])
+    .map(drop)
 }
 
 /// Writes where a webhook stands.
@@ -714,7 +759,8 @@ fn write_lane(
 fn lane_of(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Lane> {
     conn.prepare_cached(
         "SELECT webhooks.*, payloads.payload_id, order_type, action, members, encoding, checksum
-         FROM webhooks LEFT JOIN payloads ON payloads.payload_id = head_payload_id
+         FROM webhooks LEFT JOIN payloads ON payloads.webhook_id = webhooks.webhook_id
+            AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = head_payload_id
          WHERE webhooks.webhook_id = ?1",
     )?
     .query_row([webhook_id.0], read_lane)

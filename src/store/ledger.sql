@@ -69,27 +69,52 @@ CREATE TABLE selections (
 ) STRICT, WITHOUT ROWID;
 
 -- Every payload that was sealed. Its bytes are made again from the queue's orders.
+--
+-- The rows of one webhook and order type lie together, in the order in which they were sealed: so lists of them need no
+-- index, nor does the question which of them carries an order (see after_seq). Who knows nothing but a payload's id
+-- asks for it in each of them, which are few.
 CREATE TABLE payloads (
-    payload_id       TEXT    NOT NULL PRIMARY KEY,
     webhook_id       INTEGER NOT NULL,
     order_type       TEXT    NOT NULL,
+    payload_id       TEXT    NOT NULL,
     action           TEXT    NOT NULL,
     state            TEXT    NOT NULL,
+    -- All payloads that were sealed before it hold, but for strays, orders up to this one; it holds later ones.
+    after_seq        INTEGER NOT NULL,
+    -- The payload that it sends again in part, or anew (D22).
+    resend_of        TEXT,
     reason           TEXT,
     items            INTEGER NOT NULL,
-    -- The seqs of its orders: distances, 7 bits a byte.
-    members          BLOB    NOT NULL,
-    encoding         INTEGER NOT NULL,
-    -- XXH3 of its bytes.
-    checksum         INTEGER NOT NULL,
+    attempts         INTEGER NOT NULL,
     queue_generation INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     settled_at       INTEGER,
-    attempts         INTEGER NOT NULL
+    encoding         INTEGER NOT NULL,
+    -- XXH3 of its bytes.
+    checksum         INTEGER NOT NULL,
+    -- The seqs of its orders: distances, 7 bits a byte. Last, because it may be long.
+    members          BLOB    NOT NULL,
+    PRIMARY KEY (webhook_id, order_type, payload_id)
 ) STRICT, WITHOUT ROWID;
 
 -- The failed ones are few, asked for often, and never forgotten (D11).
 CREATE INDEX payloads_failed ON payloads (webhook_id, payload_id) WHERE state = 'failed';
+
+-- Orders in a payload in which one would not look for them by after_seq: parked ones that returned (D25), and those of
+-- parts and copies (D22).
+CREATE TABLE strays (
+    webhook_id INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    payload_id TEXT    NOT NULL,
+    PRIMARY KEY (webhook_id, seq, payload_id)
+) STRICT, WITHOUT ROWID;
+
+-- When a queue was adopted, on the ledger's clock: cursors went back then, and after_seq with them.
+CREATE TABLE adoptions (
+    adopted_ms       INTEGER PRIMARY KEY,
+    -- Of the queue that was adopted.
+    queue_generation INTEGER NOT NULL
+) STRICT;
 
 -- Every attempt that ended.
 CREATE TABLE attempts (

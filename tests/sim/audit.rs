@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orderfeed::feed::order::{OrderType, Seq};
 use orderfeed::feed::payload::PayloadState;
-use orderfeed::store::ledger::WebhookId;
+use orderfeed::store::ledger::{Ledger, WebhookId};
 use rusqlite::{Connection, params};
 
 use crate::world::World;
@@ -16,6 +16,7 @@ pub(crate) fn check(world: &mut World) {
         oracle, producers, ..
     } = world;
     oracle.conserved(producers);
+    every_order_is_found(world);
     let ledger = Connection::open(world.ledger_path()).expect("the ledger");
     let mut states = states(&ledger);
     for (payload_id, sent) in &world.oracle.payloads {
@@ -63,6 +64,20 @@ pub(crate) fn check(world: &mut World) {
                 "order {seq} is not listed as set aside"
             );
         }
+    }
+}
+
+/// Who asks which payloads carry an order is told those, and no others.
+fn every_order_is_found(world: &World) {
+    let reading = world.clocks.reading();
+    let ledger = Ledger::open(world.ledger_path(), &reading).expect("the ledger opens");
+    for (webhook_id, seq, order_type, payloads) in world.oracle.carried(&world.producers) {
+        let found = ledger.payloads_with(webhook_id, order_type, seq);
+        assert_eq!(
+            found.expect("the ledger answers"),
+            payloads,
+            "order {seq} in payloads of {webhook_id:?}"
+        );
     }
 }
 

@@ -629,7 +629,7 @@ impl Oracle {
         let webhook_id = commit.webhook_id;
         for change in &commit.changes {
             match change {
-                Change::Sealed(payload) => self.sealed(webhook_id, payload, producers),
+                Change::Sealed { payload, .. } => self.sealed(webhook_id, payload, producers),
                 Change::Begun(payload_id, requests) => {
                     self.assert_recorded(webhook_id);
                     let head = self.head(webhook_id, *payload_id);
@@ -1015,6 +1015,22 @@ impl Oracle {
                 assert!(sent.posts > 0, "{payload_id} was never sent");
             }
         }
+    }
+
+    /// Of each webhook and order, the payloads that carry it.
+    pub(crate) fn carried(
+        &self,
+        producers: &Producers,
+    ) -> Vec<(WebhookId, Seq, OrderType, Vec<PayloadId>)> {
+        let mut all = Vec::new();
+        for &webhook_id in &self.present {
+            let carried = &self.hooks[&webhook_id].carried;
+            for (seq, order) in (1..).zip(producers.orders()) {
+                let payloads = carried.get(&order.number).copied().into_iter().collect();
+                all.push((webhook_id, Seq(seq), order.order_type, payloads));
+            }
+        }
+        all
     }
 
     /// The seqs that a webhook must have set aside or parked: it looks at them all.

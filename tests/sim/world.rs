@@ -611,7 +611,7 @@ pub(crate) mod trace {
 
     pub(crate) fn of_change(change: &Change) -> String {
         match change {
-            Change::Sealed(payload) => format!(
+            Change::Sealed { payload, .. } => format!(
                 "sealed {} {}.{} {:?}",
                 payload.id,
                 payload.order_type,

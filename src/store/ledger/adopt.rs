@@ -2,7 +2,7 @@
 
 use rusqlite::{TransactionBehavior, params};
 
-use super::{Ledger, Noted, WebhookId, write_lane};
+use super::{Ledger, Noted, WebhookId, lookup, write_lane};
 use crate::clock::WallTime;
 use crate::feed::lane::Lane;
 use crate::feed::order::{OrderType, Seq};
@@ -103,7 +103,8 @@ impl Ledger {
             |row| row.get(0).map(Seq),
         )?;
         let mut statement = self.conn.prepare(
-            "SELECT last_payload_id FROM webhooks JOIN payloads ON payload_id = last_payload_id WHERE queue_generation = ?1",
+            "SELECT last_payload_id FROM webhooks CROSS JOIN payloads USING (webhook_id)
+             WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = last_payload_id AND queue_generation = ?1",
         )?;
         let last_payloads = statement
             .query_map([self.queue_generation], |row| row.get(0))?
@@ -200,8 +201,15 @@ impl Ledger {
             {
                 transaction
                     .execute(
-                        "UPDATE payloads SET state = ?2, reason = ?3, settled_at = ?4 WHERE payload_id = ?1",
-                        params![head.payload.id.to_string(), state.as_str(), reason, at.0],
+                        "UPDATE payloads SET state = ?4, reason = ?5, settled_at = ?6 WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id = ?3",
+                        params![
+                            webhook_id.0,
+                            head.payload.order_type.as_str(),
+                            head.payload.id.to_string(),
+                            state.as_str(),
+                            reason,
+                            at.0
+                        ],
                     )
                     .during("adopting the queue", &self.path)?;
                 adopted.pending = Some(format!(
@@ -222,9 +230,14 @@ impl Ledger {
                 params![identity.queue_id, i64::from(!same_queue), adopted_from.0],
             )
             .during("adopting the queue", &self.path)?;
-        transaction
-            .commit()
-            .during("adopting the queue", &self.path)?;
+        lookup::write_adoption(
+            &transaction,
+            self.clock.now(),
+            self.queue_generation + i64::from(!same_queue),
+            same_queue,
+        )
+        .and_then(|()| transaction.commit())
+        .during("adopting the queue", &self.path)?;
         if !same_queue {
             self.queue_generation += 1;
         }
