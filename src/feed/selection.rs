@@ -35,6 +35,12 @@ impl Selection {
         self.triggers.iter().any(triggered) && self.filter.matches(order)
     }
 
+    /// Whether every order of this type is selected, whatever it holds.
+    pub fn takes_all(&self, order_type: OrderType) -> bool {
+        let all = Trigger::all_actions_of(order_type);
+        self.filter.0.is_empty() && self.triggers.contains(&all)
+    }
+
     /// Whether any order of this type could be selected.
     pub fn covers(&self, order_type: OrderType) -> bool {
         self.triggers
@@ -169,6 +175,18 @@ impl Selections {
         self.version
     }
 
+    /// Each selection with the first seq for which it is in force, oldest first.
+    pub fn epochs(&self) -> &[(Seq, Selection)] {
+        &self.epochs
+    }
+
+    /// What was in force when the order was queued; `None`: the webhook began after it.
+    pub fn in_force_at(&self, seq: Seq) -> Option<&Selection> {
+        let before_or_at = |epoch: &&(Seq, Selection)| epoch.0 <= seq;
+        let epoch = self.epochs.iter().rev().find(before_or_at);
+        epoch.map(|(_, selection)| selection)
+    }
+
     /// What is selected now.
     pub fn current(&self) -> Option<&Selection> {
         self.epochs.last().map(|(_, selection)| selection)
@@ -182,13 +200,8 @@ impl Selections {
 
     /// What becomes of an order that the lane's cursor meets.
     pub fn fate(&self, order: &Order) -> Fate {
-        let in_force = self
-            .epochs
-            .iter()
-            .rev()
-            .find(|(from, _)| *from <= order.seq);
-        match (in_force, self.current()) {
-            (Some((_, then)), Some(now)) if then.selects(order) => {
+        match (self.in_force_at(order.seq), self.current()) {
+            (Some(then), Some(now)) if then.selects(order) => {
                 if now.selects(order) {
                     Fate::Send
                 } else {

@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod configure;
+pub mod history;
 mod lookup;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -559,6 +560,8 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
     let webhook_id = commit.webhook_id.0;
     let mut begun = false;
     let mut sealed = None;
+    let mut last_success_at = None;
+    let mut last_error = None;
     for change in &commit.changes {
         match change {
             Change::Sealed { payload, after } => {
@@ -613,6 +616,14 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                 attempt,
             } => {
                 let payload_id = payload_id.to_string();
+                match attempt.outcome {
+                    AttemptOutcome::Delivered => last_success_at = Some(commit.at),
+                    AttemptOutcome::Failed
+                    | AttemptOutcome::Unknown
+                    | AttemptOutcome::Interrupted => {
+                        last_error = Some(last_error_of(attempt, reason.as_deref()))
+                    }
+                }
                 let started_at = match attempt.started_at {
                     Some(started_at) => started_at.0,
                     None => conn
@@ -670,6 +681,8 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
         newest_noticed: commit.newest_noticed,
         sealed,
         begun_at: begun.then_some(commit.at),
+        last_success_at,
+        last_error: last_error.map(|what| (commit.at, what)),
     };
     write_lane(conn, commit.webhook_id, &commit.lane, &noted)
 }
@@ -680,6 +693,22 @@ struct Noted {
     newest_noticed: Seq,
     sealed: Option<String>,
     begun_at: Option<WallTime>,
+    last_success_at: Option<WallTime>,
+    last_error: Option<(WallTime, String)>,
+}
+
+/// Of what went wrong last so many bytes stand in the webhook's row, which is written all the time.
+const LAST_ERROR_BYTES_MAX: usize = 200;
+
+/// What went wrong, in a line.
+fn last_error_of(attempt: &Attempt, reason: Option<&str>) -> String {
+    let mut what = match (&attempt.error, attempt.status) {
+        (Some(error), _) => error.clone(),
+        (None, Some(status)) => format!("answered {status}"),
+        (None, None) => reason.unwrap_or("no answer").to_owned(),
+    };
+    what.truncate(what.floor_char_boundary(LAST_ERROR_BYTES_MAX));
+    what
 }
 
 fn set_state(
@@ -722,7 +751,8 @@ fn write_lane(
             head_payload_id = :head_payload_id, head_attempts = :head_attempts, head_counted = :head_counted,
             head_interruptions = :head_interruptions, head_retry_wait_ms = :head_retry_wait_ms, head_in_flight = :head_in_flight,
             newest_noticed = max(newest_noticed, :newest_noticed), last_payload_id = coalesce(:sealed, last_payload_id),
-            head_begun_at = coalesce(:begun_at, head_begun_at)
+            head_begun_at = coalesce(:begun_at, head_begun_at), last_success_at = coalesce(:last_success_at, last_success_at),
+            last_error_at = coalesce(:last_error_at, last_error_at), last_error = coalesce(:last_error, last_error)
          WHERE webhook_id = :webhook_id",
     )?
     .execute(named_params! {
@@ -752,6 +782,9 @@ fn write_lane(
         ":newest_noticed": noted.newest_noticed.0,
         ":sealed": noted.sealed,
         ":begun_at": noted.begun_at.map(|at| at.0),
+        ":last_success_at": noted.last_success_at.map(|at| at.0),
+        ":last_error_at": noted.last_error.as_ref().map(|(at, _)| at.0),
+        ":last_error": noted.last_error.as_ref().map(|(_, what)| what),
     })
     .map(drop)
 }

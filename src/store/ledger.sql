@@ -55,7 +55,11 @@ CREATE TABLE webhooks (
     -- The last payload that it sealed: proof that the queue is the one it was sealed from.
     last_payload_id TEXT,
     -- The newest order that was noticed when this row was written: the queue can't be shorter.
-    newest_noticed  INTEGER NOT NULL DEFAULT 0
+    newest_noticed  INTEGER NOT NULL DEFAULT 0,
+    -- For people: how its last requests went. Here, so that nobody has to look for them.
+    last_success_at INTEGER,
+    last_error_at   INTEGER,
+    last_error      TEXT
 ) STRICT;
 
 -- What a webhook subscribed to, and from which order on (D25).

@@ -6,6 +6,7 @@
 //! order was noticed.
 
 mod glance;
+pub mod reader;
 pub mod rules;
 mod wal;
 
