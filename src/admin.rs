@@ -8,6 +8,7 @@
 pub mod api;
 pub mod caller;
 pub mod desk;
+pub mod explain;
 mod orders;
 mod routes;
 mod server;

@@ -39,6 +39,7 @@ use crate::sender::proxy::Proxy;
 use crate::sender::secret::Secret;
 use crate::sender::signature::SigningSecret;
 use crate::sender::tls::Tls;
+use crate::store::ledger::configure::Configured;
 pub use crate::store::ledger::configure::Start;
 
 /// Where the file is, unless `--config` or `ORDERFEED_CONFIG` name another.
@@ -226,6 +227,19 @@ pub fn admin_socket(file: &Path) -> Result<Option<PathBuf>, Errors> {
 
 /// Where the admin socket is, unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/orderfeed/admin.sock";
+
+impl Config {
+    /// What the ledger needs to know of its webhooks.
+    pub fn configured(&self) -> Vec<Configured> {
+        let configured = |webhook: &Webhook| Configured {
+            name: webhook.name.clone(),
+            selection: webhook.selection.clone(),
+            start: webhook.start,
+            renamed_from: webhook.renamed_from.clone(),
+        };
+        self.webhooks.iter().map(configured).collect()
+    }
+}
 
 /// A key that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,14 +25,14 @@ use tracing::{error, info, warn};
 use crate::admin::api;
 use crate::admin::desk::Inbox;
 use crate::clock::{Reading, WallTime};
-use crate::config::{Config, Grant, Webhook};
+use crate::config::{Config, Grant};
 use crate::feed::lane::Place;
 use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::PayloadId;
 use crate::feed::selection::Selections;
 use crate::feed::webhook::WebhookName;
 use crate::sender::{Sender, SetUpError};
-use crate::store::ledger::configure::{Configured, Registered};
+use crate::store::ledger::configure::Registered;
 use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::{Queue, Survey};
 use crate::store::worker::{LedgerHandle, QueueHandle};
@@ -110,7 +110,7 @@ fn plan(
     newest: Seq,
     config: &Config,
 ) -> Result<Vec<(Preview, Selections)>, store::Error> {
-    let registered = ledger.preview(&configured(config), newest, WallTime::now())?;
+    let registered = ledger.preview(&config.configured(), newest, WallTime::now())?;
     let known = ledger.webhooks()?;
     let mut previews = Vec::new();
     let mut kept = Vec::new();
@@ -572,7 +572,7 @@ impl Lanes {
     ) -> Result<BTreeMap<WebhookName, Registered>, store::Error> {
         self.shared.look().await?;
         let newest = self.shared.queue.call(|queue| Ok(queue.hold())).await?;
-        let webhooks = configured(config);
+        let webhooks = config.configured();
         let registered = self
             .shared
             .ledger
@@ -659,17 +659,6 @@ async fn senders(config: &Config) -> Result<BTreeMap<WebhookName, Arc<Sender>>, 
         doing: "setting up the connections",
         source: std::io::Error::other(source),
     })
-}
-
-/// What the ledger needs to know of the configuration.
-fn configured(config: &Config) -> Vec<Configured> {
-    let configured = |webhook: &Webhook| Configured {
-        name: webhook.name.clone(),
-        selection: webhook.selection.clone(),
-        start: webhook.start,
-        renamed_from: webhook.renamed_from.clone(),
-    };
-    config.webhooks.iter().map(configured).collect()
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

@@ -78,6 +78,13 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Its address for people, with secrets masked.
+    pub fn shown_url(&self) -> String {
+        Mask::new(self).apply(self.url.as_str())
+    }
+}
+
 /// The default of [`Endpoint::timeout`].
 const TIMEOUT: Duration = Duration::from_secs(90);
 

@@ -31,8 +31,13 @@ impl Default for Selection {
 impl Selection {
     /// Whether the order is selected.
     pub fn selects(&self, order: &Order) -> bool {
+        self.triggers_on(order) && self.filter.matches(order)
+    }
+
+    /// Whether a trigger names the order's type and action.
+    pub fn triggers_on(&self, order: &Order) -> bool {
         let triggered = |trigger: &Trigger| trigger.fires(order.order_type, &order.action);
-        self.triggers.iter().any(triggered) && self.filter.matches(order)
+        self.triggers.iter().any(triggered)
     }
 
     /// Whether every order of this type is selected, whatever it holds.
@@ -131,17 +136,21 @@ pub struct Filter(pub BTreeMap<String, Vec<String>>);
 impl Filter {
     /// Whether the order passes.
     pub fn matches(&self, order: &Order) -> bool {
+        self.first_miss(order).is_none()
+    }
+
+    /// The first field by which the order does not pass, with its value if it has the field.
+    pub fn first_miss(&self, order: &Order) -> Option<(&str, Option<String>)> {
         if self.0.is_empty() {
-            return true;
+            return None;
         }
         // The last of a repeated member counts, as with most receivers' parsers.
-        let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&order.body) else {
-            return false;
-        };
-        self.0.iter().all(|(name, values)| {
-            fields
-                .get(name)
-                .is_some_and(|raw| values.contains(&as_text(raw)))
+        let fields: BTreeMap<String, &RawValue> =
+            serde_json::from_str(&order.body).unwrap_or_default();
+        self.0.iter().find_map(|(name, values)| {
+            let value = fields.get(name).map(|raw| as_text(raw));
+            let passes = value.as_ref().is_some_and(|value| values.contains(value));
+            (!passes).then_some((name.as_str(), value))
         })
     }
 }

@@ -386,6 +386,12 @@ impl Ledger {
             if !covered {
                 place.cursor = place.cursor.max(newest);
             }
+            transaction
+                .execute(
+                    "INSERT OR REPLACE INTO dropped (webhook_id, order_type, up_to) VALUES (?1, ?2, ?3)",
+                    params![webhook_id.0, order_type.as_str(), up_to.min(place.cursor).0],
+                )
+                .during("dropping parked orders", &self.path)?;
         }
         let noted = Noted {
             newest_noticed: newest,

@@ -143,6 +143,14 @@ CREATE TABLE parked (
     PRIMARY KEY (webhook_id, order_type, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- Parked orders that somebody dropped: those of a webhook and order type up to this one.
+CREATE TABLE dropped (
+    webhook_id INTEGER NOT NULL,
+    order_type TEXT    NOT NULL,
+    up_to      INTEGER NOT NULL,
+    PRIMARY KEY (webhook_id, order_type)
+) STRICT, WITHOUT ROWID;
+
 -- Rows of the queue that can't be delivered to anyone.
 CREATE TABLE set_aside (
     queue_generation INTEGER NOT NULL,

@@ -282,6 +282,9 @@ fn forget_what_lost_its_meaning(
             params![webhook_id.0, order_type.as_str(), kept_up_to.0],
         )?;
     }
+    if !same_queue {
+        conn.execute("DELETE FROM dropped WHERE webhook_id = ?1", [webhook_id.0])?;
+    }
     // The last selection holds for all orders to come; in another file, where seqs of the old one
     // mean nothing, for all orders.
     let from = if same_queue {

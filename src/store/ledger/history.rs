@@ -139,7 +139,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn passes(&self, row: &PayloadRow) -> bool {
+    /// Whether the payload is one of those.
+    pub fn passes(&self, row: &PayloadRow) -> bool {
         self.webhook_id
             .is_none_or(|wanted| wanted == row.webhook_id)
             && self.state.is_none_or(|wanted| wanted == row.state)
@@ -443,40 +444,155 @@ impl Ledger {
             .during("reading where it began", &self.path)
     }
 
-    /// The members of a webhook's payloads of an order type and of the queue that it feeds from now,
-    /// with the state of each payload: at most so many payloads after `after`; and the last of them.
-    pub fn members_after(
+    /// Where the payloads lie that carry a webhook's orders of a type after one: to be given to
+    /// [`Ledger::carried`], one after another.
+    pub fn spans_after(
         &self,
         webhook_id: WebhookId,
         order_type: OrderType,
-        after: Option<PayloadId>,
-        limit: usize,
-    ) -> Result<(Vec<(PayloadState, Members)>, Option<PayloadId>), Error> {
+        after: Seq,
+    ) -> Result<Vec<Span>, Error> {
+        self.payload_spans_after(webhook_id, order_type, after)
+            .during("looking for payloads", &self.path)
+            .map(|spans| {
+                spans
+                    .into_iter()
+                    .map(|(from, before)| Span { from, before })
+                    .collect()
+            })
+    }
+
+    /// The orders in the first payloads of a span, with the state of each payload, and the rest of
+    /// the span; `None`: the others hold only orders after `up_to`.
+    pub fn carried(
+        &self,
+        webhook_id: WebhookId,
+        order_type: OrderType,
+        span: Span,
+        up_to: Seq,
+    ) -> Result<(Vec<(PayloadState, Members)>, Option<Span>), Error> {
         let read = || -> rusqlite::Result<_> {
             let mut statement = self.conn.prepare_cached(
-                "SELECT payload_id, queue_generation, state, members FROM payloads
-                 WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id > ?3 ORDER BY payload_id LIMIT ?4",
+                "SELECT payload_id, after_seq, queue_generation, state, members FROM payloads
+                 WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id >= ?3 AND payload_id < ?4
+                 ORDER BY payload_id LIMIT ?5",
             )?;
-            let after = after.map_or_else(String::new, |id| id.to_string());
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let mut rows =
-                statement.query(params![webhook_id.0, order_type.as_str(), after, limit])?;
+            let mut rows = statement.query(params![
+                webhook_id.0,
+                order_type.as_str(),
+                span.from.to_string(),
+                span.before.to_string(),
+                CARRIED_MAX
+            ])?;
             let mut found = Vec::new();
-            let mut last: Option<PayloadId> = None;
+            let mut read = 0;
+            let mut last = span.from;
+            // Payloads of the same millisecond are in no order.
+            let mut beyond = None;
             while let Some(row) = rows.next()? {
                 let id = row.get_ref(0)?.as_str()?;
-                last = Some(id.parse().map_err(|_| unreadable("payload_id", id))?);
-                if row.get::<_, i64>(1)? == self.queue_generation {
-                    let members = Members::from_bytes(row.get_ref(3)?.as_blob()?)
-                        .ok_or_else(|| unreadable("members", "these bytes"))?;
-                    found.push((state_of(row.get_ref(2)?.as_str()?)?, members));
+                let id: PayloadId = id.parse().map_err(|_| unreadable("payload_id", id))?;
+                if beyond.is_some_and(|beyond| id.made_at() > beyond) {
+                    return Ok((found, None));
                 }
+                if row.get::<_, i64>(1)? >= up_to.0 {
+                    beyond = Some(id.made_at());
+                }
+                if row.get::<_, i64>(2)? == self.queue_generation {
+                    let members = Members::from_bytes(row.get_ref(4)?.as_blob()?)
+                        .ok_or_else(|| unreadable("members", "these bytes"))?;
+                    found.push((state_of(row.get_ref(3)?.as_str()?)?, members));
+                }
+                read += 1;
+                last = id;
             }
-            Ok((found, last))
+            let rest = (read >= CARRIED_MAX).then_some(Span {
+                from: last,
+                before: span.before,
+            });
+            Ok((found, rest))
         };
         read().during("reading payloads", &self.path)
     }
+
+    /// Orders after one and up to another that are in payloads in which one would not look for them,
+    /// and the state of each such payload.
+    pub fn strays_between(
+        &self,
+        webhook_id: WebhookId,
+        after: Seq,
+        up_to: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, PayloadState)>, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT seq, state FROM strays CROSS JOIN payloads USING (webhook_id, payload_id)
+                 WHERE strays.webhook_id = ?1 AND seq > ?2 AND seq <= ?3
+                    AND order_type IN ('purchase_order', 'transfer_order', 'work_order')
+                 ORDER BY seq LIMIT ?4",
+            )
+            .and_then(|mut statement| {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                statement
+                    .query_map(params![webhook_id.0, after.0, up_to.0, limit], |row| {
+                        Ok((Seq(row.get(0)?), state_of(row.get_ref(1)?.as_str()?)?))
+                    })?
+                    .collect()
+            })
+            .during("reading payloads", &self.path)
+    }
+
+    /// Rows of the queue that were set aside, after one and up to another.
+    pub fn set_aside_between(
+        &self,
+        after: Seq,
+        up_to: Seq,
+        limit: usize,
+    ) -> Result<Vec<Seq>, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT seq FROM set_aside WHERE queue_generation = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4",
+            )
+            .and_then(|mut statement| {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                statement
+                    .query_map(params![self.queue_generation, after.0, up_to.0, limit], |row| {
+                        row.get(0).map(Seq)
+                    })?
+                    .collect()
+            })
+            .during("reading what was set aside", &self.path)
+    }
+
+    /// Up to which order of a type somebody dropped what a webhook had parked (D25).
+    pub fn dropped_up_to(
+        &self,
+        webhook_id: WebhookId,
+        order_type: OrderType,
+    ) -> Result<Seq, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT max(up_to) FROM dropped WHERE webhook_id = ?1 AND order_type = ?2",
+            )
+            .and_then(|mut statement| {
+                statement.query_row(params![webhook_id.0, order_type.as_str()], |row| {
+                    row.get::<_, Option<i64>>(0)
+                })
+            })
+            .map(|up_to| up_to.map_or(Seq::START, Seq))
+            .during("reading what was dropped", &self.path)
+    }
 }
+
+/// Payloads that lie together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    from: PayloadId,
+    before: PayloadId,
+}
+
+/// So many payloads are read at once.
+const CARRIED_MAX: i64 = 1_000;
 
 /// The row of a stream that is next; the newest one is the greatest.
 struct Newest(PayloadRow, usize);

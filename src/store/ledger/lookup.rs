@@ -47,6 +47,29 @@ impl Ledger {
         Ok(found)
     }
 
+    /// Where the payloads lie that may carry orders after this one, strays apart: for each time in
+    /// which this queue was fed from, from which id on, and before which.
+    pub(super) fn payload_spans_after(
+        &self,
+        webhook_id: WebhookId,
+        order_type: OrderType,
+        seq: Seq,
+    ) -> rusqlite::Result<Vec<(PayloadId, PayloadId)>> {
+        let lane = Sealed {
+            conn: &self.conn,
+            webhook_id,
+            order_type,
+        };
+        let mut spans = Vec::new();
+        for (from, before) in self.epochs()? {
+            if let Some(low) = lane.last_beginning_before(seq.next(), from, before)? {
+                let first = PayloadId::first_of(Timestamp::from_ms(low));
+                spans.push((first, PayloadId::first_of(before)));
+            }
+        }
+        Ok(spans)
+    }
+
     fn strays(&self, webhook_id: WebhookId, seq: Seq) -> rusqlite::Result<Vec<PayloadId>> {
         let mut statement = self.conn.prepare_cached(
             "SELECT payload_id FROM strays WHERE webhook_id = ?1 AND seq = ?2 ORDER BY payload_id",
@@ -95,8 +118,29 @@ impl Sealed<'_> {
         from: Timestamp,
         before: Timestamp,
     ) -> rusqlite::Result<Vec<PayloadId>> {
-        let Some((first, _)) = self.first_since(from, before)? else {
+        let Some(low) = self.last_beginning_before(seq, from, before)? else {
             return Ok(Vec::new());
+        };
+        // Or it is in one of the next, if another one of that has come further.
+        let next = self.first_since(Timestamp::from_ms(low + 1), before)?;
+        let until = next.map_or(low, |(payload_id, _)| payload_id.made_at().ms());
+        self.among(
+            seq,
+            Timestamp::from_ms(low),
+            Timestamp::from_ms(until + 1).min(before),
+        )
+    }
+
+    /// The last millisecond in a span of time whose payloads begin before an order; the first that
+    /// has any payloads, if none do; `None` if there are none.
+    fn last_beginning_before(
+        &self,
+        seq: Seq,
+        from: Timestamp,
+        before: Timestamp,
+    ) -> rusqlite::Result<Option<i64>> {
+        let Some((first, _)) = self.first_since(from, before)? else {
+            return Ok(None);
         };
         // Payloads of the same millisecond are in no order; those of an earlier one came earlier.
         // Sought is the last millisecond whose payloads begin before this order.
@@ -108,14 +152,7 @@ impl Sealed<'_> {
                 Some(_) | None => high = middle - 1,
             }
         }
-        // Or it is in one of the next, if another one of that has come further.
-        let next = self.first_since(Timestamp::from_ms(low + 1), before)?;
-        let until = next.map_or(low, |(payload_id, _)| payload_id.made_at().ms());
-        self.among(
-            seq,
-            Timestamp::from_ms(low),
-            Timestamp::from_ms(until + 1).min(before),
-        )
+        Ok(Some(low))
     }
 
     /// The first payload that was sealed in a span of time, and how far those before it had come.

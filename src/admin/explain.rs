@@ -1,0 +1,601 @@
+//! What is going on, why, and what happens next: the answers to an operator's questions.
+//!
+//! Each question is one function here. It asks the ledger by short jobs ([`Source`]), whoever has
+//! it: the lanes' thread, or, where no daemon runs, the command itself; and the queue over a
+//! connection of its own ([`Reader`]). Nothing is changed.
+//!
+//! [`outlook`] counts what waits, [`standing`] finds the words for where a webhook stands,
+//! [`story`] tells what became of one order, [`reconcile`] of all.
+
+mod outlook;
+pub mod reconcile;
+mod standing;
+mod story;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use self::outlook::{Outlook, Overview};
+use self::standing::Told;
+use super::api::Error;
+use super::api::explain as api;
+use super::desk::Desk;
+use crate::clock::{Clock, WallTime};
+use crate::config::{Config, Webhook};
+use crate::feed::order::{OrderType, Seq};
+use crate::feed::payload::{PayloadId, PayloadState};
+use crate::feed::timestamp::Timestamp;
+use crate::feed::webhook::WebhookName;
+use crate::store;
+use crate::store::ledger::Ledger;
+use crate::store::ledger::configure::Registered;
+use crate::store::ledger::history::{AttemptRow, Count, Filter, PayloadRow, SetAsideRow, Standing};
+use crate::store::queue::reader::Reader;
+
+/// What can be asked of the ledger, wherever it is.
+pub trait Source: Sync {
+    /// Does something short with the ledger.
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ledger) -> Result<T, store::Error> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Error>> + Send;
+}
+
+impl Source for Desk {
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ledger) -> Result<T, store::Error> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Error>> + Send {
+        Self::ask(self, async move |operator| {
+            let ground = operator.ground()?;
+            let mut ledger = ground.ledger.get();
+            Ok(job(&mut ledger)?)
+        })
+    }
+}
+
+/// A ledger that no daemon has.
+#[derive(Debug)]
+pub struct OwnLedger(Mutex<Ledger>);
+
+impl OwnLedger {
+    /// Asks this one.
+    pub const fn new(ledger: Ledger) -> Self {
+        Self(Mutex::new(ledger))
+    }
+}
+
+impl Source for OwnLedger {
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ledger) -> Result<T, store::Error> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Error>> + Send {
+        let mut ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::future::ready(job(&mut ledger).map_err(Error::from))
+    }
+}
+
+/// What else an answer rests on.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// The configuration that is in force.
+    pub config: Arc<Config>,
+    /// Since when the daemon runs; `None`: none does.
+    pub started_at: Option<WallTime>,
+}
+
+impl Ground {
+    /// That of the daemon.
+    pub async fn of(desk: &Desk) -> Result<Self, Error> {
+        desk.ask(async |operator| {
+            let ground = operator.ground()?;
+            Ok(Self {
+                config: ground.config,
+                started_at: Some(ground.started_at),
+            })
+        })
+        .await
+    }
+
+    /// The queue, over a connection of its own.
+    pub fn queue(&self) -> Result<Reader, Error> {
+        Ok(Reader::open(&self.config.queue.path)?)
+    }
+
+    fn webhook(&self, name: &str) -> Option<&Webhook> {
+        let of_name = |webhook: &&Webhook| webhook.name.as_str() == name;
+        self.config.webhooks.iter().find(of_name)
+    }
+}
+
+/// The answer to `GET /v1/status`.
+pub async fn status(
+    source: &impl Source,
+    ground: &Ground,
+    queue: &mut Reader,
+) -> Result<api::Status, Error> {
+    let facts = Facts::gather(source, ground, queue.newest()).await?;
+    let overview = Overview::of(&facts.standings, ground, queue)?;
+    let waiting = overview.waiting.iter().map(|(order_type, waiting)| {
+        let waiting = api::Waiting {
+            count: waiting.count.count,
+            or_more: waiting.count.more,
+            oldest_at: waiting.oldest_at.as_ref().and_then(|at| at.parse().ok()),
+        };
+        (order_type.to_string(), waiting)
+    });
+    let (set_aside, newest) = &facts.set_aside;
+    let counts = [("set_aside", *set_aside), ("unclaimed", overview.unclaimed)];
+    Ok(api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: ground.started_at,
+        now: facts.now.wall,
+        queue: api::QueueStatus {
+            waiting: waiting.collect(),
+            set_aside: set_aside.count,
+            set_aside_newest: newest.as_ref().map(|row| api::SetAside {
+                seq: row.seq.0,
+                order_type: row.order_type.clone(),
+                reason: row.reason.clone(),
+                noticed_at: row.noticed_at,
+            }),
+            unclaimed: overview.unclaimed.count,
+            or_more: cut(&counts),
+        },
+        webhooks: facts.webhooks(ground, &overview),
+    })
+}
+
+/// The answer to `GET /v1/webhooks`.
+pub async fn webhooks(
+    source: &impl Source,
+    ground: &Ground,
+    queue: &mut Reader,
+) -> Result<api::Webhooks, Error> {
+    let facts = Facts::gather(source, ground, queue.newest()).await?;
+    let overview = Overview::of(&facts.standings, ground, queue)?;
+    Ok(api::Webhooks {
+        webhooks: facts.webhooks(ground, &overview),
+    })
+}
+
+/// The answer to `GET /v1/webhooks/{name}`.
+pub async fn webhook(
+    source: &impl Source,
+    ground: &Ground,
+    queue: &mut Reader,
+    name: &str,
+) -> Result<api::Webhook, Error> {
+    let all = webhooks(source, ground, queue).await?.webhooks;
+    let names: Vec<String> = all.iter().map(|webhook| webhook.name.clone()).collect();
+    all.into_iter()
+        .find(|webhook| webhook.name == name)
+        .ok_or_else(|| no_webhook(name, &names))
+}
+
+/// What `GET /v1/payloads` may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Of this webhook.
+    pub webhook: Option<String>,
+    /// In this state.
+    pub state: Option<PayloadState>,
+    /// Of this order type.
+    pub order_type: Option<OrderType>,
+    /// That carry an order with this tracking number.
+    pub tracking_number: Option<String>,
+    /// Composed then or later.
+    pub since: Option<WallTime>,
+    /// Composed before.
+    pub until: Option<WallTime>,
+    /// So many at most.
+    pub limit: Option<usize>,
+    /// Older than this one.
+    pub after: Option<PayloadId>,
+}
+
+/// So many payloads are in a page, unless it is asked for another number.
+pub const PAGE_PAYLOADS: usize = 100;
+
+/// No page has more.
+pub const PAGE_PAYLOADS_MAX: usize = 1_000;
+
+/// So many payloads are looked at for one page, in slices; what is further back is on the next.
+const LOOKED_AT_MAX: usize = 20_000;
+
+/// So many are looked at while the lanes wait.
+const SLICE: usize = 1_000;
+
+/// The answer to `GET /v1/payloads`.
+pub async fn payloads(
+    source: &impl Source,
+    ground: &Ground,
+    queue: &mut Reader,
+    wanted: &Wanted,
+) -> Result<api::Payloads, Error> {
+    let facts = Facts::gather(source, ground, queue.newest()).await?;
+    let limit = wanted
+        .limit
+        .unwrap_or(PAGE_PAYLOADS)
+        .clamp(1, PAGE_PAYLOADS_MAX);
+    let mut filter = Filter {
+        webhook_id: None,
+        state: wanted.state,
+        order_type: wanted.order_type,
+        since: wanted.since,
+        until: wanted.until,
+    };
+    if let Some(name) = &wanted.webhook {
+        let known = facts.standings.iter().find(|known| known.name == *name);
+        filter.webhook_id = match known {
+            Some(known) => Some(known.webhook_id),
+            None if ground.webhook(name).is_some() => {
+                return Ok(api::Payloads {
+                    payloads: Vec::new(),
+                    next: None,
+                });
+            }
+            None => return Err(no_webhook(name, &facts.names(ground))),
+        };
+    }
+    let (rows, next) = if let Some(tracking_number) = &wanted.tracking_number {
+        story::payloads_of(
+            source,
+            &facts,
+            queue,
+            tracking_number,
+            &filter,
+            wanted.after,
+            limit,
+        )
+        .await?
+    } else {
+        let mut after = wanted.after;
+        let mut rows: Vec<PayloadRow> = Vec::new();
+        for _slice in 0..LOOKED_AT_MAX / SLICE {
+            let (filter, left) = (filter.clone(), limit - rows.len());
+            let page = source
+                .ask(move |ledger| ledger.payload_page(&filter, after, left, SLICE))
+                .await?;
+            rows.extend(page.rows);
+            after = page.next;
+            if after.is_none() || rows.len() >= limit {
+                break;
+            }
+        }
+        (rows, after)
+    };
+    Ok(api::Payloads {
+        payloads: rows.iter().map(|row| facts.payload(ground, row)).collect(),
+        next: next.map(|id| id.to_string()),
+    })
+}
+
+/// The answer to `GET /v1/payloads/{payload_id}`.
+pub async fn payload(
+    source: &impl Source,
+    ground: &Ground,
+    id: PayloadId,
+) -> Result<api::Payload, Error> {
+    let facts = Facts::gather(source, ground, Seq::START).await?;
+    let row = source.ask(move |ledger| ledger.payload_row(id)).await?;
+    row.map(|row| facts.payload(ground, &row))
+        .ok_or_else(|| no_payload(id))
+}
+
+/// The answer to `GET /v1/payloads/{payload_id}/attempts`.
+pub async fn attempts(
+    source: &impl Source,
+    ground: &Ground,
+    id: PayloadId,
+) -> Result<api::Attempts, Error> {
+    let facts = Facts::gather(source, ground, Seq::START).await?;
+    let found = source
+        .ask(move |ledger| Ok((ledger.payload_row(id)?, ledger.attempts(id)?)))
+        .await?;
+    let (Some(row), attempts) = found else {
+        return Err(no_payload(id));
+    };
+    Ok(api::Attempts {
+        attempts: facts.attempts(ground, &row, attempts),
+    })
+}
+
+/// The answer to `GET /v1/payloads/{payload_id}/body`: the very bytes that are sent, before they
+/// are compressed.
+pub async fn body(source: &impl Source, queue: &mut Reader, id: PayloadId) -> Result<Bytes, Error> {
+    let payload = source.ask(move |ledger| ledger.payload(id)).await?;
+    let payload = payload.ok_or_else(|| no_payload(id))?;
+    queue
+        .body(&payload)?
+        .map_err(|what| Error::conflict("gone", format!("{what}; its bytes can't be made again")))
+}
+
+/// The answer to `GET /v1/orders/{tracking_number}`.
+pub async fn orders(
+    source: &impl Source,
+    ground: &Ground,
+    queue: &mut Reader,
+    tracking_number: &str,
+) -> Result<api::Orders, Error> {
+    let facts = Facts::gather(source, ground, queue.newest()).await?;
+    story::orders(source, ground, &facts, queue, tracking_number).await
+}
+
+/// What the ledger says of all webhooks, and when.
+struct Facts {
+    standings: Vec<Standing>,
+    /// The rows of the payloads that webhooks are busy with.
+    heads: Vec<PayloadRow>,
+    /// Why configured webhooks have no place in the ledger.
+    without_place: BTreeMap<WebhookName, String>,
+    set_aside: (Count, Option<SetAsideRow>),
+    now: Now,
+}
+
+/// The same moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    clock: Timestamp,
+    wall: WallTime,
+}
+
+impl Now {
+    fn read(clock: Clock) -> Self {
+        Self {
+            clock: clock.now(),
+            wall: WallTime::now(),
+        }
+    }
+
+    /// What the wall clock shows when the ledger's shows this.
+    const fn wall_at(self, time: Timestamp) -> WallTime {
+        let ahead_ms = self.wall.0.saturating_sub(self.clock.ms());
+        WallTime(time.ms().saturating_add(ahead_ms))
+    }
+
+    /// What the ledger's clock showed when the wall clock showed this; never later than now.
+    fn clock_at(self, wall: WallTime) -> Timestamp {
+        let ahead_ms = self.wall.0.saturating_sub(self.clock.ms());
+        Timestamp::from_ms(wall.0.saturating_sub(ahead_ms)).min(self.clock)
+    }
+}
+
+impl Facts {
+    /// `newest` is the newest order in the queue, for what is said of webhooks without a place.
+    async fn gather(source: &impl Source, ground: &Ground, newest: Seq) -> Result<Self, Error> {
+        let configured = ground.config.configured();
+        source
+            .ask(move |ledger| {
+                let standings = ledger.standings()?;
+                let mut heads = Vec::new();
+                for standing in &standings {
+                    if let Some(head) = &standing.lane.head {
+                        heads.extend(ledger.payload_row(head.payload.id)?);
+                    }
+                }
+                let has_place =
+                    |name: &WebhookName| standings.iter().any(|known| known.name == name.as_str());
+                let mut without_place = BTreeMap::new();
+                if !configured.iter().all(|webhook| has_place(&webhook.name)) {
+                    for (name, registered) in
+                        ledger.preview(&configured, newest, WallTime::now())?
+                    {
+                        let why = match registered {
+                            Registered::NoStart { reason } => reason,
+                            Registered::Known(..) if has_place(&name) => continue,
+                            Registered::Known(..) => {
+                                "it begins when the daemon starts, or reads its configuration again"
+                                    .to_owned()
+                            }
+                        };
+                        without_place.insert(name, why);
+                    }
+                }
+                Ok(Self {
+                    now: Now::read(ledger.clock()),
+                    set_aside: ledger.set_aside()?,
+                    standings,
+                    heads,
+                    without_place,
+                })
+            })
+            .await
+    }
+
+    fn names(&self, ground: &Ground) -> Vec<String> {
+        let known = self.standings.iter().map(|standing| standing.name.clone());
+        let configured = ground.config.webhooks.iter();
+        let mut names: Vec<String> = known
+            .chain(configured.map(|webhook| webhook.name.to_string()))
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn head(&self, standing: &Standing) -> Option<&PayloadRow> {
+        let id = standing.lane.head.as_ref()?.payload.id;
+        self.heads.iter().find(|row| row.id == id)
+    }
+
+    fn told(&self, ground: &Ground, standing: &Standing, outlook: &Outlook) -> Told {
+        standing::tell(
+            ground.webhook(&standing.name),
+            standing,
+            self.head(standing),
+            &outlook.waiting_for(self.now),
+            ground.started_at.is_some(),
+            self.now,
+        )
+    }
+
+    fn webhooks(&self, ground: &Ground, overview: &Overview) -> Vec<api::Webhook> {
+        let with_place = self.standings.iter().zip(&overview.outlooks);
+        let with_place = with_place.map(|(standing, outlook)| {
+            let told = self.told(ground, standing, outlook);
+            let counts = [
+                ("waiting", outlook.waiting),
+                ("parked", outlook.parked.and(standing.parked)),
+                ("failed", standing.failed),
+            ];
+            let last_error = standing.last_error.clone();
+            let webhook = described(ground, &standing.name, told);
+            api::Webhook {
+                payload_id: self.head(standing).map(|row| row.id.to_string()),
+                waiting: counts[0].1.count,
+                parked: counts[1].1.count,
+                failed: counts[2].1.count,
+                or_more: cut(&counts),
+                last_success_at: standing.last_success_at,
+                last_error_at: last_error.as_ref().map(|(at, _)| *at),
+                last_error: last_error.map(|(_, what)| what),
+                ..webhook
+            }
+        });
+        let without_place = self.without_place.iter().map(|(name, why)| {
+            let told = Told {
+                state: "held",
+                reason: Some(why.clone()),
+                since: None,
+                next: "nothing, until it has a place in the queue".to_owned(),
+                next_at: None,
+            };
+            described(ground, name.as_str(), told)
+        });
+        let mut webhooks: Vec<_> = with_place.chain(without_place).collect();
+        webhooks.sort_by(|one, other| one.name.cmp(&other.name));
+        webhooks
+    }
+
+    fn payload(&self, ground: &Ground, row: &PayloadRow) -> api::Payload {
+        let standing = self
+            .standings
+            .iter()
+            .find(|known| known.webhook_id == row.webhook_id);
+        let next_at = standing
+            .filter(|standing| {
+                let head = standing.lane.head.as_ref();
+                head.is_some_and(|head| head.payload.id == row.id && !head.in_flight)
+            })
+            .and_then(|standing| self.told(ground, standing, &Outlook::default()).next_at);
+        api::Payload {
+            payload_id: row.id.to_string(),
+            webhook: standing.map_or_else(String::new, |standing| standing.name.clone()),
+            order_type: row.order_type.to_string(),
+            action: row.action.clone(),
+            state: row.state.as_str().to_owned(),
+            reason: row.reason.clone(),
+            items: row.items,
+            created_at: row.created_at,
+            settled_at: row.settled_at,
+            attempts: row.attempts,
+            next_at,
+            resend_of: row.resend_of.map(|id| id.to_string()),
+            part_of: None,
+        }
+    }
+
+    /// A payload's requests: those that ended, and the one that is under way.
+    fn attempts(
+        &self,
+        ground: &Ground,
+        row: &PayloadRow,
+        ended: Vec<AttemptRow>,
+    ) -> Vec<api::Attempt> {
+        let last = ended.last().map_or(0, |attempt| attempt.number);
+        let mut attempts: Vec<api::Attempt> = ended
+            .into_iter()
+            .map(|attempt| api::Attempt {
+                number: attempt.number,
+                started_at: attempt.started_at,
+                duration_ms: attempt.duration_ms,
+                phase: attempt.phase,
+                outcome: attempt.outcome,
+                status: attempt.status,
+                error: attempt.error,
+                answer: attempt.answer,
+            })
+            .collect();
+        let standing = self
+            .standings
+            .iter()
+            .find(|known| known.webhook_id == row.webhook_id);
+        let begun_at = standing.and_then(|standing| standing.head_begun_at);
+        if row.state == PayloadState::InFlight
+            && last < row.attempts
+            && let Some(started_at) = begun_at
+        {
+            let (outcome, error) = if ground.started_at.is_some() {
+                ("in_flight", None)
+            } else {
+                let what = "cut off when the daemon ended: whether it arrived is unknown";
+                ("interrupted", Some(what.to_owned()))
+            };
+            attempts.push(api::Attempt {
+                number: row.attempts,
+                started_at,
+                duration_ms: None,
+                phase: None,
+                outcome: outcome.to_owned(),
+                status: None,
+                error,
+                answer: None,
+            });
+        }
+        attempts
+    }
+}
+
+/// A webhook of which nothing is counted.
+fn described(ground: &Ground, name: &str, told: Told) -> api::Webhook {
+    let configured = ground.webhook(name);
+    let selection = configured.map(|webhook| &webhook.selection);
+    api::Webhook {
+        name: name.to_owned(),
+        url: configured.map(|webhook| webhook.endpoint.shown_url()),
+        active: configured.is_some_and(|webhook| webhook.policy.active),
+        triggers: selection
+            .map(|selection| selection.triggers.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        filter: selection
+            .map(|selection| selection.filter.0.clone())
+            .unwrap_or_default(),
+        state: told.state.to_owned(),
+        reason: told.reason,
+        since: told.since,
+        next: told.next,
+        next_at: told.next_at,
+        payload_id: None,
+        waiting: 0,
+        parked: 0,
+        failed: 0,
+        or_more: Vec::new(),
+        last_success_at: None,
+        last_error: None,
+        last_error_at: None,
+    }
+}
+
+/// The names of the counts that are only lower bounds.
+fn cut(counts: &[(&str, Count)]) -> Vec<String> {
+    let more = counts.iter().filter(|(_, count)| count.more);
+    more.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+fn no_webhook(name: &str, names: &[String]) -> Error {
+    let there_are = if names.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    };
+    Error::not_found(format!("there is no webhook {name:?}; {there_are}"))
+}
+
+fn no_payload(id: PayloadId) -> Error {
+    Error::not_found(format!(
+        "the ledger knows no payload {id}; `orderfeed payloads` lists those that there are"
+    ))
+}
