@@ -10,6 +10,7 @@ pub mod caller;
 pub mod desk;
 pub mod explain;
 mod orders;
+mod questions;
 mod routes;
 mod server;
 mod socket;

@@ -27,7 +27,7 @@ use super::Grants;
 use super::api::{self, Error};
 use super::caller::Caller;
 use super::desk::Desk;
-use super::{orders, stream};
+use super::{orders, questions, stream};
 use crate::config::Role;
 use crate::feed::order::{Action, OrderType};
 
@@ -43,6 +43,40 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
     let calls = Calls::default()
         .call(&get, "/v1/health", Role::Viewer, health)
         .call(&get, "/v1/events", Role::Viewer, events)
+        .call(&get, "/v1/status", Role::Viewer, questions::status)
+        .call(&get, "/v1/webhooks", Role::Viewer, questions::webhooks)
+        .call(
+            &get,
+            "/v1/webhooks/{name}",
+            Role::Viewer,
+            questions::webhook,
+        )
+        .call(&get, "/v1/payloads", Role::Viewer, questions::payloads)
+        .call(
+            &get,
+            "/v1/payloads/{payload_id}",
+            Role::Viewer,
+            questions::payload,
+        )
+        .call(
+            &get,
+            "/v1/payloads/{payload_id}/attempts",
+            Role::Viewer,
+            questions::attempts,
+        )
+        .call(
+            &get,
+            "/v1/payloads/{payload_id}/body",
+            Role::Viewer,
+            questions::body,
+        )
+        .call(
+            &get,
+            "/v1/orders/{tracking_number}",
+            Role::Viewer,
+            questions::orders,
+        )
+        .call(&get, "/v1/reconcile", Role::Viewer, questions::reconcile)
         .call(&get, stream::PATH, Role::Viewer, stream::stream)
         .call(&post, "/v1/orders", Role::Producer, orders::enqueue)
         .call(&post, "/v1/reload", Role::Admin, reload)
@@ -57,6 +91,7 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(gate, admit))
         .layer(Extension(stream::Until(stopping)))
+        .layer(Extension(questions::Turn::default()))
         .with_state(desk)
 }
 
@@ -302,6 +337,15 @@ impl Answer {
         Self {
             status: StatusCode::OK,
             body: serde_json::to_vec(value).expect("our types have text for keys"),
+            told: "done".to_owned(),
+        }
+    }
+
+    /// JSON that is there already.
+    pub(super) fn of_bytes(body: Vec<u8>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            body,
             told: "done".to_owned(),
         }
     }

@@ -29,7 +29,7 @@ impl Teller {
         }
         for change in &commit.changes {
             match change {
-                Change::Sealed(payload) => self.tell(|at| sealed(at, webhook(), payload)),
+                Change::Sealed { payload, .. } => self.tell(|at| sealed(at, webhook(), payload)),
                 Change::Begun(payload_id, _) => {
                     self.tell(|at| state(at, webhook(), *payload_id, PayloadState::InFlight, None));
                 }

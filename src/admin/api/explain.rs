@@ -257,13 +257,17 @@ pub struct Account {
     pub missing: Vec<i64>,
 }
 
-/// How far `orderfeed reconcile` is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Orders that were looked at.
-    pub done: u64,
-    /// Of so many.
-    pub of: u64,
+/// `GET /v1/reconcile`: what was found in the first part of what is to be gone over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReconciledWindow {
+    /// The orders after this one are to be gone over.
+    pub after: i64,
+    /// Up to this one.
+    pub up_to: i64,
+    /// Up to here it is done: to be given as `after` for the next part, unless this is `up_to`.
+    pub done_up_to: i64,
+    /// What was found.
+    pub found: Reconciliation,
 }
 
 /// `GET /v1/webhooks`: all of them.

@@ -49,8 +49,24 @@ pub fn range(queue: &Reader, since: Option<&str>) -> Result<Range, Error> {
     })
 }
 
+/// Accounts for the first orders of a range, and says how far it came.
+pub async fn next_window(
+    source: &impl Source,
+    queue: &mut Reader,
+    range: Range,
+) -> Result<api::ReconciledWindow, Error> {
+    let up_to = Seq(range.after.0.saturating_add(WINDOW)).min(range.up_to);
+    let first = Range { up_to, ..range };
+    Ok(api::ReconciledWindow {
+        after: range.after.0,
+        up_to: range.up_to.0,
+        done_up_to: up_to.0.max(range.after.0),
+        found: window(source, queue, first).await?,
+    })
+}
+
 /// Accounts for the orders of a window.
-pub async fn window(
+async fn window(
     source: &impl Source,
     queue: &mut Reader,
     range: Range,

@@ -134,7 +134,7 @@ pub(super) async fn orders(
 pub(super) async fn payloads_of(
     source: &impl Source,
     facts: &Facts,
-    queue: &Reader,
+    queue: &mut Reader,
     tracking_number: &str,
     filter: &Filter,
     after: Option<PayloadId>,
