@@ -7,9 +7,12 @@
 mod adopt_queue;
 mod check;
 mod client;
+mod complete;
+mod completions;
 mod demo;
 pub mod enqueue;
 mod init;
+mod man;
 pub mod receive;
 mod reload;
 mod resume;
@@ -22,7 +25,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::feed::order::OrderType;
@@ -60,11 +63,15 @@ enum Command {
     Resume(resume::Args),
     Reload(reload::Args),
     Tail(tail::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     Webhooks(webhooks::Args),
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    // Asked by a shell what could follow: answers, and ends there.
+    complete::answer_shell(Cli::command);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -90,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => resume::run(&args, &place),
         Command::Reload(args) => reload::run(&args, &place),
         Command::Tail(args) => tail::run(&args, &place),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Webhooks(args) => webhooks::run(&args, &place),
     };
     match done {
@@ -212,8 +221,6 @@ const fn short(order_type: OrderType) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
