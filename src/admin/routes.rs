@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -199,13 +200,22 @@ struct Gate {
 }
 
 impl Gate {
-    /// Those that may send much, only so many at a time.
-    async fn turn<T>(&self, path: &Option<String>, call: impl Future<Output = T>) -> T {
-        let _turn = match path.as_deref() {
-            Some(orders::PATH) => self.orders.acquire().await.ok(),
-            _ => None,
-        };
-        call.await
+    /// Has the call done. Of those that may send much only so many are at a time; what reads the queue
+    /// is on a thread beside.
+    async fn run(&self, path: Option<&str>, method: &Method, request: Request, next: Next) -> Response {
+        let waits_for_nobody = matches!(path, None | Some("/v1/health" | "/v1/events" | stream::PATH));
+        if method != Method::GET || waits_for_nobody {
+            let _turn = match path {
+                Some(orders::PATH) => self.orders.acquire().await.ok(),
+                _ => None,
+            };
+            return next.run(request).await;
+        }
+        let handle = Handle::current();
+        let answering = tokio::task::spawn_blocking(move || handle.block_on(next.run(request)));
+        answering.await.unwrap_or_else(|_panicked| {
+            Error::new(500, "internal", "answering broke off; the log says more").into_response()
+        })
     }
 }
 
@@ -237,7 +247,7 @@ async fn admit(
             forbidden(&caller, *role).into_response()
         }
         Some(Some(_)) | None => {
-            match timeout(CALL_PATIENCE, gate.turn(&path, next.run(request))).await {
+            match timeout(CALL_PATIENCE, gate.run(path.as_deref(), &method, request, next)).await {
                 Ok(response) => response,
                 Err(_elapsed) => Error::unavailable(
                     "timeout",

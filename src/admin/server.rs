@@ -35,6 +35,9 @@ const CONNECTIONS_MAX_OF_OTHERS: usize = 48;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Threads for what reads files: the user database, the queue. Each connection has one at most.
+const BLOCKING_MAX: usize = CONNECTIONS_MAX;
+
 /// Calls under way are given so long when the daemon ends.
 const PATIENCE_AT_END: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,7 @@ const ACCEPT_RETRY_GAP: Duration = Duration::from_secs(1);
 pub(super) fn run(socket: Socket, desk: Desk, granted: &Grants, stopping: &watch::Receiver<bool>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(8)
+        .max_blocking_threads(BLOCKING_MAX)
         .build();
     match runtime {
         Ok(runtime) => {
