@@ -6,6 +6,7 @@
 pub mod ahead;
 mod front;
 pub mod lane;
+mod operator;
 mod shell;
 mod standstill;
 mod tell;
@@ -82,7 +83,8 @@ impl Stores {
 
     /// Opens the ledger, then the queue.
     pub fn open_both(queue: &Path, ledger: &Path) -> Result<Self, store::Error> {
-        let ledger = Ledger::open(ledger, &Reading::take())?;
+        let mut ledger = Ledger::open(ledger, &Reading::take())?;
+        ledger.forget_tests()?;
         let mut queue = Queue::open(queue)?;
         queue.look(ledger.clock().now())?;
         Ok(Self { queue, ledger })
@@ -306,6 +308,8 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         source,
     })?;
     let (noticed, _) = watch::channel(0);
+    let (asked, _) = watch::channel(0);
+    let (done, _) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let events = reins.inbox.as_ref().map(Inbox::events);
     let shared = Shared {
@@ -315,6 +319,8 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         ledger: LedgerHandle::new(ledger),
         clock,
         noticed,
+        asked,
+        done,
         stopping,
         told_to_stop: reins.stop.clone(),
     };

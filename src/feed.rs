@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`order`] (what enters), [`selection`] (whose it is), [`payload`] (how it is
 //! batched and written), [`policy`] (the numbers), [`lane`] (what happens next), [`outcome`]
-//! (what an attempt came to, and what follows from it).
+//! (what an attempt came to, and what follows from it),
+//! [`errand`] (what an operator asks for).
 
 #![deny(
     clippy::disallowed_methods,
@@ -14,6 +15,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod errand;
 pub mod lane;
 pub mod order;
 pub mod outcome;

@@ -97,6 +97,10 @@ pub struct Request {
     pub event: String,
     /// `orderfeed-attempt`: counts every request with this id.
     pub attempt: u32,
+    /// `orderfeed-resend-of`: the payload that this is a part or a copy of (D22).
+    pub resend_of: Option<PayloadId>,
+    /// `orderfeed-test`: it holds no order.
+    pub test: bool,
     /// The payload's bytes.
     pub body: Bytes,
 }
@@ -292,6 +296,12 @@ impl Sender {
             ORDERFEED_ATTEMPT,
             visible_ascii(request.attempt.to_string()),
         );
+        if let Some(resend_of) = request.resend_of {
+            headers.insert(ORDERFEED_RESEND_OF, visible_ascii(resend_of.to_string()));
+        }
+        if request.test {
+            headers.insert(ORDERFEED_TEST, HeaderValue::from_static("1"));
+        }
         headers
     }
 }
@@ -301,6 +311,8 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const ORDERFEED_EVENT: HeaderName = HeaderName::from_static("orderfeed-event");
 const ORDERFEED_ATTEMPT: HeaderName = HeaderName::from_static("orderfeed-attempt");
+const ORDERFEED_RESEND_OF: HeaderName = HeaderName::from_static("orderfeed-resend-of");
+const ORDERFEED_TEST: HeaderName = HeaderName::from_static("orderfeed-test");
 
 /// The headers that are the same for every request of a webhook.
 fn standing_headers(endpoint: &Endpoint) -> HeaderMap {

@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC; what a caller may leave out is optional, and what it sends too much
 //! is refused. `docs/openapi.json` describes the same for other programs.
 
+pub mod act;
 pub mod explain;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::api::{self, Error};
+use super::api::{self, Error, act};
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Grant};
 use crate::store::worker::{LedgerHandle, QueueHandle};
@@ -33,10 +33,52 @@ pub trait Operator {
     fn ground(&self) -> Result<Ground, Error>;
     /// Whether all is well.
     fn health(&self) -> Task<Result<api::Health, Error>>;
+    /// Sends payloads again.
+    fn resend(&self, _ask: act::Resend) -> Task<Result<act::Resends, Error>> {
+        refuse(self.ground())
+    }
+    /// Gives a payload up.
+    fn discard(
+        &self,
+        _payload_id: String,
+        _ask: act::Discard,
+    ) -> Task<Result<act::Discarded, Error>> {
+        refuse(self.ground())
+    }
+    /// Lets a webhook send nothing of its own; `by` says who wants that.
+    fn pause(&self, _webhook: String, _by: String) -> Task<Result<act::Told, Error>> {
+        refuse(self.ground())
+    }
+    /// Lets it go on.
+    fn resume(&self, _webhook: String) -> Task<Result<act::Told, Error>> {
+        refuse(self.ground())
+    }
+    /// Lets it try again at once.
+    fn retry_now(&self, _webhook: String) -> Task<Result<act::Told, Error>> {
+        refuse(self.ground())
+    }
+    /// Tests it.
+    fn test(&self, _webhook: String, _ask: act::Test) -> Task<Result<act::Tests, Error>> {
+        refuse(self.ground())
+    }
+    /// Takes an order back.
+    fn withdraw(
+        &self,
+        _tracking_number: String,
+        _ask: act::Withdraw,
+    ) -> Task<Result<act::Withdrawn, Error>> {
+        refuse(self.ground())
+    }
     /// Reads the configuration again; with `dry_run`, only says what would become of it.
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>>;
     /// Goes on with a queue that is not the one that the ledger knows.
     fn adopt_queue(&self, asked: api::AdoptQueue) -> Task<Result<api::Adopted, Error>>;
+}
+
+/// Nothing can be done while there is nothing to do it with.
+fn refuse<T: 'static>(ground: Result<Ground, Error>) -> Task<Result<T, Error>> {
+    let refused = ground.err().unwrap_or_else(Error::stopping);
+    Box::pin(async move { Err(refused) })
 }
 
 /// What questions are answered from, on the lanes' thread.

@@ -147,11 +147,13 @@ fn enqueued(orders: &[queue::NewOrder], last: Seq) -> Result<Enqueued, Error> {
             action.as_bytes(),
             order.body.as_bytes(),
         );
-        let parsed = parsed.map_err(|undeliverable| Error::invalid(undeliverable.to_string()))?;
+        let tracking_number = parsed
+            .and_then(|order| order.tracking_number())
+            .map_err(|undeliverable| Error::invalid(undeliverable.to_string()))?;
         Ok(EnqueuedOrder {
             seq,
             order_type: order.order_type.to_string(),
-            tracking_number: parsed.tracking_number.to_string(),
+            tracking_number: tracking_number.to_string(),
         })
     });
     Ok(Enqueued {

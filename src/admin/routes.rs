@@ -202,8 +202,17 @@ struct Gate {
 impl Gate {
     /// Has the call done. Of those that may send much only so many are at a time; what reads the queue
     /// is on a thread beside.
-    async fn run(&self, path: Option<&str>, method: &Method, request: Request, next: Next) -> Response {
-        let waits_for_nobody = matches!(path, None | Some("/v1/health" | "/v1/events" | stream::PATH));
+    async fn run(
+        &self,
+        path: Option<&str>,
+        method: &Method,
+        request: Request,
+        next: Next,
+    ) -> Response {
+        let waits_for_nobody = matches!(
+            path,
+            None | Some("/v1/health" | "/v1/events" | stream::PATH)
+        );
         if method != Method::GET || waits_for_nobody {
             let _turn = match path {
                 Some(orders::PATH) => self.orders.acquire().await.ok(),
@@ -247,7 +256,12 @@ async fn admit(
             forbidden(&caller, *role).into_response()
         }
         Some(Some(_)) | None => {
-            match timeout(CALL_PATIENCE, gate.run(path.as_deref(), &method, request, next)).await {
+            match timeout(
+                CALL_PATIENCE,
+                gate.run(path.as_deref(), &method, request, next),
+            )
+            .await
+            {
                 Ok(response) => response,
                 Err(_elapsed) => Error::unavailable(
                     "timeout",

@@ -27,7 +27,13 @@ pub(super) fn answer_shell(command: impl Fn() -> clap::Command) {
 /// Completes webhooks' names.
 pub(super) fn webhooks() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        matching(current, &ask("/v1/webhooks"), "webhooks", "name", &["state", "reason"])
+        matching(
+            current,
+            &ask("/v1/webhooks"),
+            "webhooks",
+            "name",
+            &["state", "reason"],
+        )
     })
 }
 
@@ -35,7 +41,13 @@ pub(super) fn webhooks() -> ArgValueCompleter {
 pub(super) fn payloads() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let newest = ask("/v1/payloads?limit=100");
-        matching(current, &newest, "payloads", "payload_id", &["webhook", "state", "created_at"])
+        matching(
+            current,
+            &newest,
+            "payloads",
+            "payload_id",
+            &["webhook", "state", "created_at"],
+        )
     })
 }
 
@@ -53,8 +65,13 @@ fn matching(
     let objects = answer[list].as_array().into_iter().flatten();
     objects
         .filter_map(|object| {
-            let name = object[name].as_str().filter(|name| name.starts_with(current))?;
-            let help: Vec<&str> = help.iter().filter_map(|key| object[*key].as_str()).collect();
+            let name = object[name]
+                .as_str()
+                .filter(|name| name.starts_with(current))?;
+            let help: Vec<&str> = help
+                .iter()
+                .filter_map(|key| object[*key].as_str())
+                .collect();
             Some(CompletionCandidate::new(name).help(Some(help.join(" ").into())))
         })
         .collect()

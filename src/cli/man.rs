@@ -36,7 +36,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(name) => match all.find_subcommand(name) {
             Some(command) => command.clone(),
             None => {
-                let message = format!("there is no command {name:?}; `orderfeed --help` lists them");
+                let message =
+                    format!("there is no command {name:?}; `orderfeed --help` lists them");
                 return Err(Failure::new(Exit::Usage, message));
             }
         },

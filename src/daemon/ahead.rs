@@ -98,7 +98,7 @@ impl Ahead {
                 lane = lane.looked(order_type, progress);
             }
             let (unread, newest) = (scan.unread, scan.newest_noticed);
-            let step = next_step(&lane, &scan.waiting, policy, now);
+            let step = next_step(&lane, None, &scan.waiting, policy, now);
             let (Step::Seal(seal), false) = (step, unread) else {
                 let next = None;
                 is_end = true;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::needs_restart;
+use super::operator::Hand;
 use super::shell::Shared;
-use crate::admin::api::{self, Error};
+use crate::admin::api::{self, Error, act};
 use crate::admin::desk::{Ground, Operator, Task};
 use crate::clock::WallTime;
 use crate::config::Config;
@@ -39,6 +40,13 @@ impl Front {
             config,
             reloads,
             started_at: WallTime::now(),
+        }
+    }
+
+    fn hand(&self) -> Hand {
+        Hand {
+            shared: self.shared.clone(),
+            config: self.config(),
         }
     }
 
@@ -76,6 +84,49 @@ impl Operator for Front {
             )
         };
         Box::pin(async move { asked.meant().and_then(|_| Err(nothing())) })
+    }
+
+    fn resend(&self, ask: act::Resend) -> Task<Result<act::Resends, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.resend(&ask).await })
+    }
+
+    fn discard(
+        &self,
+        payload_id: String,
+        ask: act::Discard,
+    ) -> Task<Result<act::Discarded, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.discard(&payload_id, &ask).await })
+    }
+
+    fn pause(&self, webhook: String, by: String) -> Task<Result<act::Told, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.pause(&webhook, &by).await })
+    }
+
+    fn resume(&self, webhook: String) -> Task<Result<act::Told, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.resume(&webhook).await })
+    }
+
+    fn retry_now(&self, webhook: String) -> Task<Result<act::Told, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.retry_now(&webhook).await })
+    }
+
+    fn test(&self, webhook: String, ask: act::Test) -> Task<Result<act::Tests, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.test(&webhook, &ask).await })
+    }
+
+    fn withdraw(
+        &self,
+        tracking_number: String,
+        ask: act::Withdraw,
+    ) -> Task<Result<act::Withdrawn, Error>> {
+        let hand = self.hand();
+        Box::pin(async move { hand.withdraw(&tracking_number, &ask).await })
     }
 
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>> {

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use crate::clock::WallTime;
+use crate::feed::errand::{Errand, Load, Told, judge_errand};
 use crate::feed::lane::{Hold, Lane, Seal, Standing, Step, Wait, Waiting, WebhookState, next_step};
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::outcome::{Outcome, Verdict, judge};
-use crate::feed::payload::{Payload, PayloadId, PayloadState};
+use crate::feed::payload::{Payload, PayloadId, PayloadState, encode};
 use crate::feed::policy::Policy;
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
 use crate::sender::{Report, Request};
 use crate::store;
+use crate::store::ledger::errands::{ErrandChange, ErrandEnd, Heard, Instruction};
 use crate::store::ledger::{
     ANSWER_BYTES_OF_FAILURE, ANSWER_BYTES_OF_SUCCESS, Attempt, AttemptOutcome, Change, Commit,
     WebhookId,
@@ -72,6 +74,12 @@ pub trait Shell {
     /// Sends one request. Meanwhile what `next` will ask for may be read ahead: the lane that
     /// follows if it is delivered.
     async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report;
+    /// Whether operators asked for something since the lane last heard of it.
+    fn has_news(&self) -> bool;
+    /// What operators ask of the lane.
+    async fn hear(&mut self) -> Result<Heard, Halt>;
+    /// Why a resend would overwrite what was delivered since, if it would (D23).
+    async fn superseded(&mut self, lane: &Lane, payload: &Payload) -> Result<Option<String>, Halt>;
     /// Waits until then, or until something changed.
     async fn wait(&mut self, wait: Wait) -> Result<(), Halt>;
 }
@@ -107,10 +115,15 @@ struct Course {
     newest_noticed: Seq,
     /// The state that was last told to the log.
     told: Option<WebhookState>,
+    /// The first of what operators asked to be sent, as of the last hearing.
+    errand: Option<Errand>,
+    /// Whether the ledger has changed what is asked for since.
+    to_hear: bool,
 }
 
 impl Course {
     async fn begin(webhook_id: WebhookId, shell: &mut impl Shell) -> Result<Self, Halt> {
+        let errand = shell.hear().await?.errand;
         let lane = shell.load().await?;
         let mut course = Self {
             webhook_id,
@@ -119,8 +132,11 @@ impl Course {
             rows_passed: 0,
             newest_noticed: Seq::START,
             told: None,
+            errand,
+            to_hear: true,
         };
         course.settle_interrupted(shell);
+        course.settle_interrupted_errand(shell);
         Ok(course)
     }
 
@@ -159,7 +175,89 @@ impl Course {
         );
         if let Standing::Held(Hold::Interrupted, trouble) = &self.lane.standing {
             error!(webhook = name, %payload_id, "{name}: payload {payload_id} is held: {}; `orderfeed resume {name}` lets it go on", trouble.reason);
+            // It was interrupted too often, whoever asked for it.
+            self.drop_errand(payload_id, None, shell);
         }
+    }
+
+    /// The same for what an operator asked to be sent. A test is not made again: nobody waits for
+    /// its answer any more.
+    fn settle_interrupted_errand(&mut self, shell: &mut impl Shell) {
+        let Some(errand) = self.errand.take().filter(|errand| errand.in_flight) else {
+            return;
+        };
+        let payload_id = errand.payload_id();
+        let reason = "cut off by a crash or a stop".to_owned();
+        let attempt = Attempt {
+            number: errand.attempts(),
+            started_at: None,
+            duration: None,
+            phase: None,
+            outcome: AttemptOutcome::Interrupted,
+            status: None,
+            error: Some(reason.clone()),
+            answer: None,
+        };
+        let now = shell.now();
+        let end = match errand.interrupted() {
+            Some(again) => {
+                self.lane = self.lane.ran_into(again.interruptions, now);
+                warn!(
+                    %payload_id,
+                    "the resend of payload {payload_id} was in flight when the last run ended: whether it arrived is unknown, it goes again with the same id"
+                );
+                ErrandEnd::Again(again, reason)
+            }
+            None => {
+                self.lane = self.lane.ran(now);
+                ErrandEnd::Failed(reason)
+            }
+        };
+        let change = ErrandChange::Settled(attempt, end);
+        self.draft(shell)
+            .changes
+            .push(Change::Errand(payload_id, change));
+    }
+
+    /// Hears what operators ask for, and does as it is told: nothing is in flight now. `true` if it
+    /// was told something.
+    async fn hear(&mut self, shell: &mut impl Shell) -> Result<bool, Halt> {
+        // The ledger must know how far everything is before it is asked.
+        self.flush(shell).await?;
+        let heard = shell.hear().await?;
+        self.errand = heard.errand;
+        self.to_hear = false;
+        if heard.instructions.is_empty() {
+            return Ok(false);
+        }
+        for instruction in heard.instructions {
+            self.heed(instruction, shell);
+        }
+        self.flush(shell).await?;
+        // Some of it may concern errands.
+        self.to_hear = true;
+        Ok(true)
+    }
+
+    fn heed(&mut self, instruction: Instruction, shell: &mut impl Shell) {
+        let mut discarded = None;
+        self.lane = match &instruction.told {
+            Told::Pause { by } => self.lane.paused(by.clone(), shell.now()),
+            Told::Resume => self.lane.resumed(),
+            Told::RetryNow => self.lane.retried(),
+            Told::Discard { payload_id, reason } => match self.lane.discarded(*payload_id) {
+                Some(lane) => {
+                    discarded = Some(Change::Discarded(*payload_id, reason.clone()));
+                    lane
+                }
+                None => self.lane.clone(),
+            },
+        };
+        // Whatever state it is in now is told again.
+        self.told = None;
+        let draft = self.draft(shell);
+        draft.changes.extend(discarded);
+        draft.changes.push(Change::Heeded(instruction));
     }
 
     /// One turn: ask what is next, and obey.
@@ -167,6 +265,9 @@ impl Course {
         if shell.stopping() {
             self.flush(shell).await?;
             return Err(Halt::Stopped);
+        }
+        if (self.to_hear || shell.has_news()) && self.hear(shell).await? {
+            return Ok(());
         }
         let Some(settings) = shell.settings() else {
             self.flush(shell).await?;
@@ -177,9 +278,12 @@ impl Course {
                 })
                 .await;
         };
-        // Behind a pending payload nothing is looked for (D10).
-        let waiting = if self.lane.head.is_some() {
-            Waiting::default()
+        // Behind a pending payload nothing is looked for (D10), nor behind an errand (D21).
+        let nothing = Waiting::default();
+        let errand = self.errand.as_ref();
+        let runs = || next_step(&self.lane, errand, &nothing, &settings.policy, shell.now());
+        let waiting = if self.lane.head.is_some() || errand.is_some() && runs() == Step::Run {
+            nothing
         } else {
             let scan = shell.waiting(&self.lane, &settings).await?;
             if let Some(version) = scan.selections_version
@@ -197,7 +301,9 @@ impl Course {
             }
             waiting
         };
-        match next_step(&self.lane, &waiting, &settings.policy, shell.now()) {
+        let errand = self.errand.as_ref();
+        match next_step(&self.lane, errand, &waiting, &settings.policy, shell.now()) {
+            Step::Run => self.run(&settings, shell).await,
             Step::Seal(seal) => self.seal(seal, &settings, shell).await,
             Step::Send => self.resume(&settings, shell).await,
             Step::Wait(wait) => {
@@ -248,6 +354,10 @@ impl Course {
             // What the webhook subscribes to changed since it was decided what goes: decide again.
             return Ok(());
         }
+        if shell.has_news() {
+            // So it is where an operator asked for something meanwhile.
+            return Ok(());
+        }
         let now = shell.now();
         let of_type = |seqs: Vec<_>| seqs.into_iter().map(move |seq| (seal.order_type, seq));
         tell_set_aside(&pick.set_aside, settings);
@@ -278,7 +388,11 @@ impl Course {
             return Ok(());
         };
         let payload_id = head.payload.id;
-        match shell.body(&head.payload).await? {
+        let body = shell.body(&head.payload).await?;
+        if shell.has_news() {
+            return Ok(());
+        }
+        match body {
             Ok(body) => {
                 self.lane = self.lane.begun();
                 let attempts = self.attempts();
@@ -292,8 +406,137 @@ impl Course {
                 error!(webhook = %settings.name, %payload_id, "{what}; the webhook is held, and other bytes are not sent under this id");
                 self.lane = self.lane.mismatched(what, shell.now());
                 self.draft(shell);
+                self.drop_errand(payload_id, None, shell);
                 self.flush(shell).await
             }
+        }
+    }
+
+    /// Sends what an operator asked for, or drops it: it must not overwrite what was delivered since
+    /// (D23), nor be other bytes than before.
+    async fn run(&mut self, settings: &Arc<Settings>, shell: &mut impl Shell) -> Result<(), Halt> {
+        let Some(errand) = self.errand.clone() else {
+            return Ok(());
+        };
+        let payload_id = errand.payload_id();
+        let body = match &errand.load {
+            Load::Resend { payload, force, .. } => {
+                let superseded = match force {
+                    true => None,
+                    false => shell.superseded(&self.lane, payload).await?,
+                };
+                if superseded.is_none() && self.is_head(payload_id) {
+                    // It is the lane's own payload, and goes now instead of at its due time (D20).
+                    return self.resume(settings, shell).await;
+                }
+                match superseded {
+                    Some(what) => Err(format!("not resent: {what}")),
+                    None => shell.body(payload).await?,
+                }
+            }
+            Load::Test {
+                order_type, action, ..
+            } => Ok(encode(*order_type, action, [])),
+        };
+        if shell.has_news() {
+            return Ok(());
+        }
+        let body = match body {
+            Ok(body) => body,
+            Err(what) => {
+                let name = &settings.name;
+                error!(webhook = %name, %payload_id, "{name}: the resend of payload {payload_id} is dropped: {what}");
+                // Of the lane's own payload only the resend is.
+                let what = Some(what).filter(|_| !self.is_head(payload_id));
+                self.drop_errand(payload_id, what, shell);
+                return self.flush(shell).await;
+            }
+        };
+        let errand = errand.begun();
+        let change = ErrandChange::Begun(errand.attempts());
+        self.draft(shell)
+            .changes
+            .push(Change::Errand(payload_id, change));
+        self.to_hear = true;
+        self.flush(shell).await?;
+        self.attempt_errand(errand, body, settings, shell).await
+    }
+
+    /// As [`Course::attempt`], for what an operator asked for.
+    async fn attempt_errand(
+        &mut self,
+        errand: Errand,
+        body: Bytes,
+        settings: &Arc<Settings>,
+        shell: &mut impl Shell,
+    ) -> Result<(), Halt> {
+        let payload_id = errand.payload_id();
+        let number = errand.attempts();
+        if shell.stopping() {
+            let change = ErrandChange::Withheld(errand.withheld().attempts());
+            self.draft(shell)
+                .changes
+                .push(Change::Errand(payload_id, change));
+            return Ok(());
+        }
+        let (event, resend_of) = match &errand.load {
+            Load::Resend {
+                payload, resend_of, ..
+            } => (
+                format!("{}.{}", payload.order_type, payload.action),
+                *resend_of,
+            ),
+            Load::Test {
+                order_type, action, ..
+            } => (format!("{order_type}.{action}"), None),
+        };
+        let test = matches!(errand.load, Load::Test { .. });
+        let request = Request {
+            payload_id,
+            event,
+            attempt: number,
+            resend_of,
+            test,
+            body,
+        };
+        let next = self.lane.clone();
+        let report = shell.post(settings, request, &next).await;
+        let ended = shell.now();
+        let settings = shell.settings().unwrap_or_else(|| Arc::clone(settings));
+        let standing = &self.lane.standing;
+        let verdict = judge_errand(&report.outcome, &errand, standing, &settings.policy);
+        tell_errand(&settings, &errand, &report, &verdict, shell.wall());
+        self.lane = self.lane.ran(ended);
+        if verdict == Verdict::Delivered && !test {
+            self.lane = self.lane.recovered();
+        }
+        let end = match (errand.settled(&verdict, ended), &verdict) {
+            (Some(again), _) => ErrandEnd::Again(again, report.outcome.to_string()),
+            (None, Verdict::Failed { reason, .. }) => ErrandEnd::Failed(reason.clone()),
+            (None, _) => ErrandEnd::Delivered,
+        };
+        let change = ErrandChange::Settled(attempt_of(number, report, &verdict), end);
+        self.draft(shell)
+            .changes
+            .push(Change::Errand(payload_id, change));
+        Ok(())
+    }
+
+    fn is_head(&self, payload_id: PayloadId) -> bool {
+        let head = self.lane.head.as_ref();
+        head.is_some_and(|head| head.payload.id == payload_id)
+    }
+
+    /// What an operator asked for is done with, if it was this; why, unless that is told elsewhere.
+    fn drop_errand(&mut self, payload_id: PayloadId, why: Option<String>, shell: &impl Shell) {
+        if self
+            .errand
+            .take_if(|errand| errand.payload_id() == payload_id)
+            .is_some()
+        {
+            let change = Change::Errand(payload_id, ErrandChange::Dropped(why));
+            self.draft(shell).changes.push(change);
+            self.to_hear = true;
         }
     }
 
@@ -321,6 +564,8 @@ impl Course {
             payload_id: payload.id,
             event: format!("{}.{}", payload.order_type, payload.action),
             attempt: head.attempts,
+            resend_of: None,
+            test: false,
             body,
         };
         let next = self.lane.settled(&Verdict::Delivered, shell.now());
@@ -345,6 +590,8 @@ impl Course {
             attempt: attempt_of(head.attempts, report, &verdict),
         };
         self.draft(shell).changes.push(change);
+        // Somebody asked for it to go now (D20): that is done, and it waits for its retry as before.
+        self.drop_errand(head.payload.id, None, shell);
         Ok(())
     }
 
@@ -384,6 +631,14 @@ impl Course {
             .trouble()
             .map_or("", |trouble| &trouble.reason);
         match state {
+            WebhookState::Paused => {
+                let by = self
+                    .lane
+                    .paused
+                    .as_ref()
+                    .map_or("", |paused| &paused.reason);
+                info!(webhook = %name, "{name}: {by}; its orders wait until `orderfeed resume {name}`");
+            }
             WebhookState::Inactive => {
                 info!(webhook = %name, "{name}: inactive (active = false); its orders wait");
             }
@@ -400,6 +655,42 @@ impl Course {
             | WebhookState::Pacing
             | WebhookState::Retrying
             | WebhookState::Down => {}
+        }
+    }
+}
+
+/// A line for each attempt at what an operator asked for.
+fn tell_errand(
+    settings: &Settings,
+    errand: &Errand,
+    report: &Report,
+    verdict: &Verdict,
+    now: WallTime,
+) {
+    let name = &settings.name;
+    let payload_id = errand.payload_id();
+    let what = match &errand.load {
+        Load::Resend { .. } => format!("the resend of payload {payload_id}"),
+        Load::Test {
+            order_type, action, ..
+        } => format!("the test for {order_type}.{action}"),
+    };
+    let ms = report.duration.as_millis();
+    let outcome = match &report.error {
+        Some(error) => format!("{}: {error}", report.outcome),
+        None => report.outcome.to_string(),
+    };
+    match verdict {
+        Verdict::Delivered => {
+            info!(webhook = %name, %payload_id, duration_ms = ms, "{name}: {what} was taken in {ms} ms ({outcome})");
+        }
+        Verdict::Retry { wait, .. } => {
+            let due = WallTime(now.0 + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2))
+                .local(now);
+            warn!(webhook = %name, %payload_id, duration_ms = ms, "{name}: {what} was not taken ({outcome}); next attempt at {due}, and others go on meanwhile");
+        }
+        Verdict::Failed { .. } | Verdict::Deactivated(_) => {
+            error!(webhook = %name, %payload_id, duration_ms = ms, "{name}: {what} was not taken ({outcome}), and is not tried again");
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing::{error, info};
 
 use super::ahead::{self, Ahead, AheadPick, Basis};
 use super::lane::{Halt, Settings, Shell};
+use super::operator;
 use super::tell::Teller;
 use crate::admin::api::Event;
 use crate::clock::{self, Clock, WallTime};
@@ -24,6 +25,7 @@ use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::Payload;
 use crate::feed::timestamp::Timestamp;
 use crate::sender::{Report, Request, Sender};
+use crate::store::ledger::errands::{ErrandChange, Heard, Superseded};
 use crate::store::ledger::{Change, Commit, WebhookId};
 use crate::store::queue::{Glance, Pick, Queue, Scan};
 use crate::store::worker::{LedgerHandle, QueueHandle};
@@ -50,6 +52,10 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     /// Counts the looks that found something, and changes of what webhooks subscribe to.
     pub(super) noticed: watch::Sender<u64>,
+    /// Counts what operators asked for: that wakes the lanes.
+    pub(super) asked: watch::Sender<u64>,
+    /// Counts what became of it: that wakes whoever waits for that.
+    pub(super) done: watch::Sender<u64>,
     /// Whether no further request is to be started, because the daemon ends.
     pub(super) stopping: watch::Receiver<bool>,
     /// Who reads what happens.
@@ -93,6 +99,36 @@ impl Shared {
         Ok(())
     }
 
+    /// The first `limit` orders of a payload of which a later version was delivered to the webhook,
+    /// which has come so far with their type (D23).
+    pub(super) async fn superseded(
+        &self,
+        webhook_id: WebhookId,
+        payload: &Payload,
+        newest: Seq,
+        limit: usize,
+    ) -> Result<Vec<Superseded>, store::Error> {
+        let (order_type, members) = (payload.order_type, payload.members.clone());
+        let later = self
+            .queue
+            .call(move |queue| queue.later_versions(order_type, &members, newest))
+            .await?;
+        let mut superseded = Vec::new();
+        for later in later {
+            superseded.extend(
+                self.ledger
+                    .get()
+                    .superseded(webhook_id, order_type, &later)?,
+            );
+            if superseded.len() >= limit {
+                break;
+            }
+            // Other lanes go on between.
+            tokio::task::yield_now().await;
+        }
+        Ok(superseded)
+    }
+
     /// The parked orders that are to be looked at again, or the first of them.
     fn parked(
         &self,
@@ -115,6 +151,9 @@ pub(super) struct LaneShell {
     shared: Shared,
     gear: watch::Receiver<Option<Gear>>,
     noticed: watch::Receiver<u64>,
+    asked: watch::Receiver<u64>,
+    /// What of it the lane has heard of.
+    heard: u64,
     stopping: watch::Receiver<bool>,
     /// What goes with the settings that were last asked for.
     sender: Arc<Sender>,
@@ -155,6 +194,8 @@ impl LaneShell {
         Self {
             webhook_id,
             noticed: shared.noticed.subscribe(),
+            asked: shared.asked.subscribe(),
+            heard: 0,
             stopping: shared.stopping.clone(),
             shared,
             gear,
@@ -402,14 +443,23 @@ impl Shell for LaneShell {
             Some(Change::Begun(..)) => "begun",
             Some(Change::Withheld(..)) => "withheld",
             Some(Change::Settled { .. }) => "settled",
+            Some(Change::Heeded(_) | Change::Discarded(..)) => "heeded",
+            Some(Change::Errand(_, ErrandChange::Begun(_))) => "resend_begun",
+            Some(Change::Errand(..)) => "resend_settled",
             None => "looked",
         };
+        let is_asked_for =
+            |change: &Change| matches!(change, Change::Heeded(_) | Change::Errand(..));
+        let asked_for = commit.changes.iter().any(is_asked_for);
         self.insist(|shared| {
             let (ledger, commit) = (shared.ledger.clone(), commit.clone());
             async move { ledger.record(commit).await }
         })
         .await?;
         self.shared.teller.tell_commit(&commit, || self.name());
+        if asked_for {
+            self.shared.done.send_modify(|done| *done += 1);
+        }
         failpoint::reach(point);
         Ok(())
     }
@@ -422,7 +472,36 @@ impl Shell for LaneShell {
         report
     }
 
+    fn has_news(&self) -> bool {
+        *self.asked.borrow() != self.heard
+    }
+
+    async fn hear(&mut self) -> Result<Heard, Halt> {
+        let webhook_id = self.webhook_id;
+        // Counted first: what is asked for while this reads is news again.
+        self.heard = *self.asked.borrow();
+        self.insist(|shared| {
+            let ledger = shared.ledger.clone();
+            async move { ledger.get().heard(webhook_id) }
+        })
+        .await
+    }
+
+    async fn superseded(&mut self, lane: &Lane, payload: &Payload) -> Result<Option<String>, Halt> {
+        let webhook_id = self.webhook_id;
+        let newest = lane.places[payload.order_type].cursor;
+        self.insist(|shared| {
+            let (shared, payload) = (shared.clone(), payload.clone());
+            async move {
+                let superseded = shared.superseded(webhook_id, &payload, newest, 1).await?;
+                Ok(superseded.first().map(operator::in_words))
+            }
+        })
+        .await
+    }
+
     async fn wait(&mut self, wait: Wait) -> Result<(), Halt> {
+        let heard = self.heard;
         let span = match wait.until {
             Some(until) => (until - self.now()).min(SLEEP_MAX),
             None => Duration::MAX,
@@ -433,6 +512,7 @@ impl Shell for LaneShell {
         tokio::select! {
             _ = self.gear.changed() => {}
             _ = self.noticed.changed() => {}
+            _ = self.asked.wait_for(|asked| *asked != heard) => {}
             _ = self.stopping.changed() => {}
             () = sleep(span) => {}
         }

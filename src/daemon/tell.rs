@@ -7,7 +7,8 @@ use crate::admin::api::Event;
 use crate::clock::WallTime;
 use crate::feed::outcome::Phase;
 use crate::feed::payload::{Payload, PayloadId, PayloadState};
-use crate::store::ledger::{Change, Commit};
+use crate::store::ledger::errands::ErrandChange;
+use crate::store::ledger::{Attempt, Change, Commit};
 
 /// Where events go.
 #[derive(Clone, Debug)]
@@ -42,23 +43,35 @@ impl Teller {
                     reason,
                     attempt,
                 } => {
-                    self.tell(|at| Event::Attempt {
-                        at,
-                        webhook: webhook(),
-                        payload_id: payload_id.to_string(),
-                        number: attempt.number,
-                        duration_ms: attempt.duration.map(|duration| {
-                            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-                        }),
-                        phase: attempt.phase.map(Phase::as_str).map(str::to_owned),
-                        outcome: attempt.outcome.as_str().to_owned(),
-                        status: attempt.status,
-                        error: attempt.error.clone(),
-                    });
+                    self.tell(|at| ended(at, webhook(), *payload_id, attempt));
                     self.tell(|at| state(at, webhook(), *payload_id, *now, reason.clone()));
                 }
+                Change::Discarded(payload_id, reason) => {
+                    let now = PayloadState::Discarded;
+                    self.tell(|at| state(at, webhook(), *payload_id, now, Some(reason.clone())));
+                }
+                Change::Errand(payload_id, ErrandChange::Settled(attempt, _)) => {
+                    self.tell(|at| ended(at, webhook(), *payload_id, attempt));
+                }
+                Change::Heeded(_) | Change::Errand(..) => {}
             }
         }
+    }
+}
+
+fn ended(at: String, webhook: String, payload_id: PayloadId, attempt: &Attempt) -> Event {
+    Event::Attempt {
+        at,
+        webhook,
+        payload_id: payload_id.to_string(),
+        number: attempt.number,
+        duration_ms: attempt
+            .duration
+            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        phase: attempt.phase.map(Phase::as_str).map(str::to_owned),
+        outcome: attempt.outcome.as_str().to_owned(),
+        status: attempt.status,
+        error: attempt.error.clone(),
     }
 }
 

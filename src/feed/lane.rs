@@ -1,4 +1,4 @@
-//! A lane: where one webhook stands, and what it does next (D2 to D5, D9 to D13, D19, D24).
+//! A lane: where one webhook stands, and what it does next (D2 to D5, D9 to D13, D19, D21, D24).
 //!
 //! [`next_step`] is the only place that decides. What it says is carried out elsewhere; the
 //! lane that follows is made here (`sealed`, `begun`, `settled`, …), written to the ledger, and
@@ -6,14 +6,53 @@
 
 use std::time::Duration;
 
+use super::errand::Errand;
 use super::order::{OrderType, PerType, Seq};
 use super::outcome::Verdict;
-use super::payload::Payload;
+use super::payload::{Payload, PayloadId};
 use super::policy::{Policy, Sequence};
 use super::timestamp::Timestamp;
 
-/// What a webhook does next. It never waits for a moment that has passed.
-pub fn next_step(lane: &Lane, waiting: &Waiting, policy: &Policy, now: Timestamp) -> Step {
+/// What a webhook does next; `errand` is the first of those that an operator asked for. It never
+/// waits for a moment that has passed.
+pub fn next_step(
+    lane: &Lane,
+    errand: Option<&Errand>,
+    waiting: &Waiting,
+    policy: &Policy,
+    now: Timestamp,
+) -> Step {
+    let paced_until = lane
+        .last_ended
+        .map_or(now, |ended| ended + policy.payload_interval);
+    // Before retries and new payloads, and whatever holds those up (D21).
+    let errand_due = errand.and_then(|errand| {
+        let unpaced = errand.unpaced();
+        errand
+            .due
+            .map(|due| due.max(if unpaced { now } else { paced_until }))
+    });
+    if errand_due.is_some_and(|due| due <= now) {
+        return Step::Run;
+    }
+    match own_step(lane, waiting, policy, paced_until, now) {
+        Step::Wait(Wait { until, state }) => Step::Wait(Wait {
+            until: until.into_iter().chain(errand_due).min(),
+            state,
+        }),
+        // While a resend waits for its retry, it holds up nothing (D21).
+        step @ (Step::Seal(_) | Step::Send | Step::Run) => step,
+    }
+}
+
+/// What a webhook does next where no operator asks for anything.
+fn own_step(
+    lane: &Lane,
+    waiting: &Waiting,
+    policy: &Policy,
+    paced_until: Timestamp,
+    now: Timestamp,
+) -> Step {
     let stands_still = |state| Step::Wait(Wait { until: None, state });
     match &lane.standing {
         Standing::Deactivated(_) => return stands_still(WebhookState::Deactivated),
@@ -22,12 +61,12 @@ pub fn next_step(lane: &Lane, waiting: &Waiting, policy: &Policy, now: Timestamp
         }
         Standing::Up | Standing::Down(_) | Standing::Held(Hold::Endpoint, _) => {}
     }
+    if lane.paused.is_some() {
+        return stands_still(WebhookState::Paused);
+    }
     if !policy.active {
         return stands_still(WebhookState::Inactive);
     }
-    let paced_until = lane
-        .last_ended
-        .map_or(now, |ended| ended + policy.payload_interval);
     if let Some(head) = &lane.head {
         // Later payloads wait behind it (D10).
         let due = lane
@@ -69,6 +108,8 @@ pub enum Step {
     Seal(Seal),
     /// Send the pending payload.
     Send,
+    /// Send what an operator asked for first.
+    Run,
     /// Nothing, until then or until something changes.
     Wait(Wait),
 }
@@ -109,6 +150,8 @@ pub enum WebhookState {
     Deactivated,
     /// `active = false` (D24).
     Inactive,
+    /// An operator paused it (D24).
+    Paused,
 }
 
 impl WebhookState {
@@ -122,6 +165,7 @@ impl WebhookState {
             Self::Down => "down",
             Self::Deactivated => "deactivated",
             Self::Inactive => "inactive",
+            Self::Paused => "paused",
         }
     }
 }
@@ -141,6 +185,8 @@ pub struct Lane {
     pub last_ended: Option<Timestamp>,
     /// Whether it is well.
     pub standing: Standing,
+    /// Who paused it, and since when (D24).
+    pub paused: Option<Trouble>,
     /// When the first attempt failed since the last success (D13).
     pub failing_since: Option<Timestamp>,
     /// The version of the selections that it goes by (D25).
@@ -242,6 +288,14 @@ impl Standing {
             Self::Down(_) => WebhookState::Down,
             Self::Held(..) => WebhookState::Held,
             Self::Deactivated(_) => WebhookState::Deactivated,
+        }
+    }
+
+    /// Whether it sends nothing of its own until somebody says so; no answer ends that.
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Up | Self::Down(_) | Self::Held(Hold::Endpoint, _) => false,
+            Self::Held(Hold::Interrupted | Hold::Mismatch, _) | Self::Deactivated(_) => true,
         }
     }
 
@@ -405,6 +459,33 @@ impl Lane {
                 lane.standing = Standing::Deactivated(trouble.clone());
             }
         }
+        if self.standing.is_lasting() {
+            // It was sent because somebody asked for it (D21).
+            lane.standing = self.standing.clone();
+        }
+        lane
+    }
+
+    /// The lane beside which an errand's attempt ended: it paces, and puts off no retry (D21).
+    #[must_use]
+    pub fn ran(&self, ended: Timestamp) -> Self {
+        let mut lane = self.with_head(|head| {
+            if let Some(before) = self.last_ended {
+                head.retry_wait = (before + head.retry_wait) - ended;
+            }
+        });
+        lane.last_ended = Some(ended);
+        lane
+    }
+
+    /// The lane of a webhook that took a resend: its receiver is well.
+    #[must_use]
+    pub fn recovered(&self) -> Self {
+        let mut lane = self.clone();
+        lane.failing_since = None;
+        if !self.standing.is_lasting() {
+            lane.standing = Standing::Up;
+        }
         lane
     }
 
@@ -420,13 +501,26 @@ impl Lane {
         });
         lane.last_ended = Some(now);
         let interruptions = lane.head.as_ref().map_or(0, |head| head.interruptions);
-        if interruptions >= INTERRUPTIONS_MAX {
-            let reason = format!(
-                "{interruptions} attempts in a row at the same payload were cut off by a crash or a stop"
-            );
-            lane.standing = Standing::Held(Hold::Interrupted, Trouble { reason, since: now });
+        lane.held_by(interruptions, now)
+    }
+
+    /// The lane beside which an errand's attempt was cut off, so often in a row by now (D19).
+    #[must_use]
+    pub fn ran_into(&self, interruptions: u32, now: Timestamp) -> Self {
+        self.ran(now).held_by(interruptions, now)
+    }
+
+    fn held_by(self, interruptions: u32, now: Timestamp) -> Self {
+        if interruptions < INTERRUPTIONS_MAX || self.standing.is_lasting() {
+            return self;
         }
-        lane
+        let reason = format!(
+            "{interruptions} attempts in a row at the same payload were cut off by a crash or a stop"
+        );
+        Self {
+            standing: Standing::Held(Hold::Interrupted, Trouble { reason, since: now }),
+            ..self
+        }
     }
 
     /// The lane whose head payload's bytes can't be made again: other bytes are never sent
@@ -447,8 +541,47 @@ impl Lane {
             head.retry_wait = Duration::ZERO;
         });
         lane.standing = Standing::Up;
+        lane.paused = None;
         lane.failing_since = None;
         lane
+    }
+
+    /// The lane that an operator told to send nothing of its own (D24).
+    #[must_use]
+    pub fn paused(&self, by: String, now: Timestamp) -> Self {
+        let mut lane = self.clone();
+        lane.paused.get_or_insert(Trouble {
+            reason: by,
+            since: now,
+        });
+        lane
+    }
+
+    /// The lane that an operator told to try again at once: its payload goes as soon as D4 allows
+    /// (D19).
+    #[must_use]
+    pub fn retried(&self) -> Self {
+        let mut lane = self.with_head(|head| {
+            head.interruptions = 0;
+            head.retry_wait = Duration::ZERO;
+        });
+        if matches!(
+            self.standing,
+            Standing::Held(Hold::Interrupted | Hold::Mismatch, _)
+        ) {
+            lane.standing = Standing::Up;
+        }
+        lane
+    }
+
+    /// The lane whose payload an operator gave up; `None` if it is not busy with that one, or it
+    /// is on its way.
+    pub fn discarded(&self, payload_id: PayloadId) -> Option<Self> {
+        let head = self.head.as_ref()?;
+        (head.payload.id == payload_id && !head.in_flight).then(|| Self {
+            head: None,
+            ..self.clone()
+        })
     }
 
     /// The lane whose selections changed: what is parked may be selected again (D25).
@@ -567,7 +700,6 @@ fn in_order(
 
 #[cfg(test)]
 mod tests {
-    use super::super::payload::PayloadId;
     use super::super::policy::RetryAttempts;
     use super::*;
 
@@ -599,7 +731,7 @@ mod tests {
 
     /// What is next, in short.
     fn next(lane: &Lane, text: &str, policy: &Policy, seconds: i64) -> String {
-        match next_step(lane, &waiting(text), policy, at(seconds)) {
+        match next_step(lane, None, &waiting(text), policy, at(seconds)) {
             Step::Seal(Seal {
                 order_type,
                 before: None,
@@ -611,6 +743,7 @@ mod tests {
                 format!("seal {order_type} before {before}")
             }
             Step::Send => "send".to_owned(),
+            Step::Run => "run".to_owned(),
             Step::Wait(Wait { until: None, state }) => state.as_str().to_owned(),
             Step::Wait(Wait {
                 until: Some(until),
@@ -666,7 +799,8 @@ mod tests {
         let mut lane = Lane::default();
         let mut turns = Vec::new();
         for _ in 0..5 {
-            let Step::Seal(seal) = next_step(&lane, &waiting("po 1, to 5, wo 3"), &policy, at(0))
+            let Step::Seal(seal) =
+                next_step(&lane, None, &waiting("po 1, to 5, wo 3"), &policy, at(0))
             else {
                 panic!("something waits");
             };

@@ -92,7 +92,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 const GONE: u16 = 410;
 
 /// Whether the outcome counts as a delivery (D7).
-fn succeeded(outcome: &Outcome, policy: &Policy) -> bool {
+pub(super) fn succeeded(outcome: &Outcome, policy: &Policy) -> bool {
     match outcome {
         Outcome::Answered { status, .. } => policy.success_status.contains(*status),
         Outcome::TimedOut { phase } => {
@@ -153,7 +153,7 @@ impl Outcome {
     }
 
     /// How long the receiver asks to wait; zero if it does not.
-    fn retry_after(&self) -> Duration {
+    pub(super) fn retry_after(&self) -> Duration {
         match self {
             Self::Answered { retry_after, .. } => retry_after.unwrap_or_default(),
             Self::TimedOut { .. } | Self::Broken { .. } => Duration::ZERO,

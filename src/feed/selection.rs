@@ -74,6 +74,14 @@ impl Trigger {
         }
     }
 
+    /// An order type and an action that it fires at; of any, the first.
+    pub fn example(&self) -> (OrderType, Action) {
+        (
+            self.order_type.unwrap_or(OrderType::ALL[0]),
+            self.action.clone().unwrap_or_default(),
+        )
+    }
+
     /// Whether an order of this type and action is subscribed to.
     pub fn fires(&self, order_type: OrderType, action: &Action) -> bool {
         self.order_type.is_none_or(|wanted| wanted == order_type)

@@ -5,6 +5,7 @@
 
 pub mod adopt;
 pub mod configure;
+pub mod errands;
 pub mod history;
 mod lookup;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params, params};
 
+use self::errands::{ErrandChange, Instruction};
 use super::files::{self, Kind};
 use super::queue::SetAside;
 use super::{During, Error};
@@ -148,6 +150,12 @@ pub enum Change {
         /// The attempt.
         attempt: Attempt,
     },
+    /// A lane did as it was told.
+    Heeded(Instruction),
+    /// A payload that a lane was busy with is given up; why.
+    Discarded(PayloadId, String),
+    /// Something becomes of an errand.
+    Errand(PayloadId, ErrandChange),
 }
 
 /// An attempt that ended: one HTTP request.
@@ -306,7 +314,12 @@ impl Ledger {
             .flat_map(|commit| &commit.changes)
             .filter_map(|change| match change {
                 Change::Sealed { payload, .. } => Some(payload.id),
-                Change::Begun(..) | Change::Withheld(..) | Change::Settled { .. } => None,
+                Change::Begun(..)
+                | Change::Withheld(..)
+                | Change::Settled { .. }
+                | Change::Heeded(_)
+                | Change::Discarded(..)
+                | Change::Errand(..) => None,
             });
         self.last_sealed = sealed.chain(self.last_sealed).max();
         Ok(())
@@ -621,36 +634,15 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                 reason,
                 attempt,
             } => {
-                let payload_id = payload_id.to_string();
                 match attempt.outcome {
                     AttemptOutcome::Delivered => last_success_at = Some(commit.at),
                     AttemptOutcome::Failed
                     | AttemptOutcome::Unknown
                     | AttemptOutcome::Interrupted => {
-                        last_error = Some(last_error_of(attempt, reason.as_deref()))
+                        last_error = Some(last_error_of(attempt, reason.as_deref()));
                     }
                 }
-                let started_at = match attempt.started_at {
-                    Some(started_at) => started_at.0,
-                    None => conn
-                        .prepare_cached("SELECT coalesce(head_begun_at, ?2) FROM webhooks WHERE webhook_id = ?1")?
-                        .query_row(params![webhook_id, at], |row| row.get(0))?,
-                };
-                conn.prepare_cached(
-                    "INSERT OR REPLACE INTO attempts (payload_id, number, started_at, duration_ms, phase, outcome, status, error, answer)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    payload_id,
-                    attempt.number,
-                    started_at,
-                    attempt.duration.map(span_ms),
-                    attempt.phase.map(Phase::as_str),
-                    attempt.outcome.as_str(),
-                    attempt.status,
-                    attempt.error,
-                    attempt.answer
-                ])?;
+                write_attempt(conn, commit.webhook_id, *payload_id, attempt, commit.at)?;
                 let settled_at = match state {
                     PayloadState::Pending | PayloadState::InFlight => None,
                     PayloadState::Delivered | PayloadState::Failed | PayloadState::Discarded => {
@@ -661,7 +653,25 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                     "UPDATE payloads SET state = ?3, reason = ?4, settled_at = ?5, attempts = ?6
                      WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2",
                 )?
-                .execute(params![webhook_id, payload_id, state.as_str(), reason, settled_at, attempt.number])?;
+                .execute(params![webhook_id, payload_id.to_string(), state.as_str(), reason, settled_at, attempt.number])?;
+            }
+            Change::Heeded(instruction) => errands::heed(conn, commit.webhook_id, instruction)?,
+            Change::Discarded(payload_id, reason) => {
+                errands::discard(conn, commit.webhook_id, *payload_id, reason, commit.at)?;
+            }
+            Change::Errand(payload_id, change) => {
+                begun |= matches!(change, ErrandChange::Begun(_));
+                if let ErrandChange::Settled(attempt, _) = change {
+                    match attempt.outcome {
+                        AttemptOutcome::Delivered => last_success_at = Some(commit.at),
+                        AttemptOutcome::Failed
+                        | AttemptOutcome::Unknown
+                        | AttemptOutcome::Interrupted => {
+                            last_error = Some(last_error_of(attempt, None));
+                        }
+                    }
+                }
+                errands::write(conn, commit.webhook_id, *payload_id, change, commit.at)?;
             }
         }
     }
@@ -691,6 +701,39 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
         last_error: last_error.map(|what| (commit.at, what)),
     };
     write_lane(conn, commit.webhook_id, &commit.lane, &noted)
+}
+
+fn write_attempt(
+    conn: &Connection,
+    webhook_id: WebhookId,
+    payload_id: PayloadId,
+    attempt: &Attempt,
+    at: WallTime,
+) -> rusqlite::Result<()> {
+    let started_at = match attempt.started_at {
+        Some(started_at) => started_at.0,
+        None => conn
+            .prepare_cached(
+                "SELECT coalesce(head_begun_at, ?2) FROM webhooks WHERE webhook_id = ?1",
+            )?
+            .query_row(params![webhook_id.0, at.0], |row| row.get(0))?,
+    };
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO attempts (payload_id, number, started_at, duration_ms, phase, outcome, status, error, answer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        payload_id.to_string(),
+        attempt.number,
+        started_at,
+        attempt.duration.map(span_ms),
+        attempt.phase.map(Phase::as_str),
+        attempt.outcome.as_str(),
+        attempt.status,
+        attempt.error,
+        attempt.answer
+    ])
+    .map(drop)
 }
 
 /// What a webhook's row says beside where the lane stands; the default leaves it as it is.
@@ -753,6 +796,7 @@ fn write_lane(
             transfer_order_cursor = :to_cursor, transfer_order_unpark = :to_unpark, transfer_order_sealed_last = :to_sealed_last,
             work_order_cursor = :wo_cursor, work_order_unpark = :wo_unpark, work_order_sealed_last = :wo_sealed_last,
             seals = :seals, last_ended_ms = :last_ended_ms, failing_since_ms = :failing_since_ms, selections_version = :selections_version,
+            paused_by = :paused_by, paused_since_ms = :paused_since_ms,
             standing = :standing, standing_reason = :standing_reason, standing_since_ms = :standing_since_ms,
             head_payload_id = :head_payload_id, head_attempts = :head_attempts, head_counted = :head_counted,
             head_interruptions = :head_interruptions, head_retry_wait_ms = :head_retry_wait_ms, head_in_flight = :head_in_flight,
@@ -776,6 +820,8 @@ fn write_lane(
         ":last_ended_ms": lane.last_ended.map(Timestamp::ms),
         ":failing_since_ms": lane.failing_since.map(Timestamp::ms),
         ":selections_version": lane.selections_version.cast_signed(),
+        ":paused_by": lane.paused.as_ref().map(|paused| &paused.reason),
+        ":paused_since_ms": lane.paused.as_ref().map(|paused| paused.since.ms()),
         ":standing": lane.standing.as_str(),
         ":standing_reason": trouble.map(|trouble| &trouble.reason),
         ":standing_since_ms": trouble.map(|trouble| trouble.since.ms()),
@@ -852,6 +898,13 @@ fn read_lane(row: &Row<'_>) -> rusqlite::Result<Lane> {
             .map(Timestamp::from_ms),
         standing: Standing::from_parts(&standing, trouble)
             .ok_or_else(|| unreadable("standing", &standing))?,
+        paused: match row.get("paused_by")? {
+            None => None,
+            Some(reason) => Some(Trouble {
+                reason,
+                since: Timestamp::from_ms(row.get("paused_since_ms")?),
+            }),
+        },
         failing_since: row
             .get::<_, Option<i64>>("failing_since_ms")?
             .map(Timestamp::from_ms),

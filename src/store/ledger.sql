@@ -44,6 +44,9 @@ CREATE TABLE webhooks (
     standing          TEXT    NOT NULL,
     standing_reason   TEXT,
     standing_since_ms INTEGER,
+    -- Who paused it (D24), and when; NULL while nobody did.
+    paused_by         TEXT,
+    paused_since_ms   INTEGER,
     -- The payload it is busy with, and its course so far.
     head_payload_id     TEXT,
     head_begun_at       INTEGER,
@@ -101,6 +104,9 @@ CREATE TABLE payloads (
     PRIMARY KEY (webhook_id, order_type, payload_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Parts and copies are found by what they were made of.
+CREATE INDEX payloads_resent ON payloads (webhook_id, resend_of) WHERE resend_of IS NOT NULL;
+
 -- The failed ones are few, asked for often, and never forgotten (D11).
 CREATE INDEX payloads_failed ON payloads (webhook_id, payload_id) WHERE state = 'failed';
 
@@ -118,6 +124,40 @@ CREATE TABLE adoptions (
     adopted_ms       INTEGER PRIMARY KEY,
     -- Of the queue that was adopted.
     queue_generation INTEGER NOT NULL
+) STRICT;
+
+-- What an operator asked a webhook to send, until that is done: resends (D20 to D23) and tests.
+CREATE TABLE errands (
+    webhook_id    INTEGER NOT NULL,
+    -- A test's is its own, and in no payload's row.
+    payload_id    TEXT    NOT NULL,
+    -- What a test is for, as in purchase_order.submit; NULL: a resend.
+    test_of       TEXT,
+    -- A resend goes although a later version was delivered; a test, although the interval is not over.
+    forced        INTEGER NOT NULL,
+    asked_at      INTEGER NOT NULL,
+    -- Not before this, on the ledger's clock; the greatest number: not before somebody says so.
+    due_ms        INTEGER NOT NULL,
+    counted       INTEGER NOT NULL,
+    interruptions INTEGER NOT NULL,
+    in_flight     INTEGER NOT NULL,
+    PRIMARY KEY (webhook_id, payload_id)
+) STRICT, WITHOUT ROWID;
+
+-- What is in flight, then what is due first.
+CREATE INDEX errands_next ON errands (webhook_id, in_flight DESC, due_ms, payload_id);
+
+-- What an operator told a webhook, until its lane has heeded it: when no request is in flight.
+CREATE TABLE instructions (
+    instruction_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    webhook_id     INTEGER NOT NULL,
+    -- pause, resume, retry_now, discard
+    told           TEXT    NOT NULL,
+    -- Of discard: what.
+    payload_id     TEXT,
+    -- Of pause, who says so; of discard, why.
+    words          TEXT,
+    told_at        INTEGER NOT NULL
 ) STRICT;
 
 -- Every attempt that ended.

@@ -23,8 +23,8 @@ use super::files::{self, Kind};
 use super::ledger::WebhookId;
 use super::{During, Error};
 use crate::feed::lane::{First, Place, Progress, Seal, Waiting};
-use crate::feed::order::{Order, OrderType, PerType, Seq, Undeliverable};
-use crate::feed::payload::{self, Batch, Payload, PayloadId, Picked};
+use crate::feed::order::{Action, Order, OrderType, PerType, Seq, Undeliverable};
+use crate::feed::payload::{self, Batch, Members, Payload, PayloadId, Picked};
 use crate::feed::policy::Policy;
 use crate::feed::selection::{Fate, Selections};
 use crate::feed::timestamp::Timestamp;
@@ -50,6 +50,9 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Looks remembered, for telling when an order was noticed.
 const LOOKS_MAX: usize = 256;
+
+/// A withdrawal waits so long for producers.
+const WITHDRAW_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Makes a new, empty queue.
 pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
@@ -171,6 +174,17 @@ pub struct SetAside {
     pub order_type: OrderType,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// An order of which there are later versions (D23).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Later {
+    /// The order.
+    pub seq: Seq,
+    /// Its tracking number.
+    pub tracking_number: String,
+    /// Later orders of the same type and tracking number, newest first.
+    pub versions: Vec<Seq>,
 }
 
 /// An order that is to be queued.
@@ -601,23 +615,10 @@ impl Queue {
                 payload.id, payload.encoding
             )));
         }
-        let mut bodies = Vec::with_capacity(payload.members.seqs().len());
-        for &seq in payload.members.seqs() {
-            match self.row(payload.order_type, seq)? {
-                Some(row) => match row.order {
-                    Ok(order) => bodies.push(order.body),
-                    Err(error) => {
-                        return Ok(Err(format!("order {seq} is no order any more: {error}")));
-                    }
-                },
-                None => return Ok(Err(format!("order {seq} is no longer in the queue"))),
-            }
-        }
-        let body = payload::encode(
-            payload.order_type,
-            &payload.action,
-            bodies.iter().map(String::as_str),
-        );
+        let body = match self.encode(payload.order_type, &payload.action, &payload.members)? {
+            Ok(body) => body,
+            Err(what) => return Ok(Err(what)),
+        };
         if payload::checksum(&body) == payload.checksum {
             Ok(Ok(body))
         } else {
@@ -625,6 +626,118 @@ impl Queue {
                 "the orders of payload {} are not what they were when it was sealed",
                 payload.id
             )))
+        }
+    }
+
+    /// Of these orders, those of which there are later versions, up to `newest`, that are not
+    /// among them (D23).
+    pub fn later_versions(
+        &self,
+        order_type: OrderType,
+        members: &Members,
+        newest: Seq,
+    ) -> Result<Vec<Later>, Error> {
+        let mut all = Vec::new();
+        for &seq in members.seqs() {
+            let Some(Ok(order)) = self.row(order_type, seq)?.map(|row| row.order) else {
+                continue;
+            };
+            let Ok(tracking_number) = order.tracking_number() else {
+                continue;
+            };
+            let tracking_number = tracking_number.to_string();
+            let mut versions = self.versions(&tracking_number, order_type, seq, newest)?;
+            versions.retain(|&version| !members.contains(version));
+            if !versions.is_empty() {
+                all.push(Later {
+                    seq,
+                    tracking_number,
+                    versions,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The orders of a tracking number and type between two seqs (the first not included), newest
+    /// first.
+    pub fn versions(
+        &self,
+        tracking_number: &str,
+        order_type: OrderType,
+        after: Seq,
+        newest: Seq,
+    ) -> Result<Vec<Seq>, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT seq FROM tracking_numbers WHERE tracking_number = ?1 AND order_type = ?2 AND seq > ?3 AND seq <= ?4
+                 ORDER BY seq DESC",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(
+                        params![tracking_number, order_type.as_str(), after.0, newest.0],
+                        |row| row.get(0).map(Seq),
+                    )?
+                    .collect()
+            })
+            .during("looking for an order's versions", &self.path)
+    }
+
+    /// The bytes of some of a payload's orders, encoded as the payload was; an error in words if
+    /// they can't be had.
+    pub fn encode(
+        &self,
+        order_type: OrderType,
+        action: &Action,
+        members: &Members,
+    ) -> Result<Result<Bytes, String>, Error> {
+        let mut bodies = Vec::with_capacity(members.seqs().len());
+        for &seq in members.seqs() {
+            match self.row(order_type, seq)?.map(|row| row.order) {
+                Some(Ok(order)) => bodies.push(order.body),
+                Some(Err(error)) => {
+                    return Ok(Err(format!("order {seq} is no order any more: {error}")));
+                }
+                None => return Ok(Err(format!("order {seq} is no longer in the queue"))),
+            }
+        }
+        let bodies = bodies.iter().map(String::as_str);
+        Ok(Ok(payload::encode(order_type, action, bodies)))
+    }
+
+    /// Withdraws those of these orders that are not withdrawn yet, and returns them; `None` if a
+    /// producer held the queue meanwhile. Lanes wait for this thread, so it is tried but briefly.
+    pub fn withdraw(&mut self, seqs: &[Seq]) -> Result<Option<Vec<Seq>>, Error> {
+        self.refuse_replaced()?;
+        let withdrawn = self.conn.busy_timeout(WITHDRAW_PATIENCE).and_then(|()| {
+            let transaction = self
+                .conn
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut withdrawn = Vec::new();
+            for &seq in seqs {
+                let rows = transaction
+                    .prepare_cached(
+                        "INSERT INTO withdrawals (seq) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM withdrawals WHERE seq = ?1)",
+                    )?
+                    .execute([seq.0])?;
+                withdrawn.extend((rows > 0).then_some(seq));
+            }
+            transaction.commit()?;
+            Ok(withdrawn)
+        });
+        self.conn
+            .busy_timeout(Self::PATIENCE)
+            .during("withdrawing orders", &self.path)?;
+        match withdrawn {
+            Ok(withdrawn) => {
+                self.uncopied = true;
+                // One's own commits don't change the version that tells of others'.
+                self.data_version = None;
+                Ok(Some(withdrawn))
+            }
+            Err(error) if is_busy(&error) => Ok(None),
+            Err(error) => Err(error).during("withdrawing orders", &self.path),
         }
     }
 

@@ -84,6 +84,13 @@ impl LedgerHandle {
         RefMut::map(self.0.borrow_mut(), |shared| &mut shared.ledger)
     }
 
+    /// The ledger with all that lanes have to record up to now: what an operator asks is judged by
+    /// what really is. Not to be kept over an await.
+    pub fn caught_up(&self) -> RefMut<'_, Ledger> {
+        self.0.borrow_mut().record_waiting();
+        self.get()
+    }
+
     /// Records a commit; lanes that are ready together share one transaction, and so one sync.
     pub async fn record(&self, commit: Commit) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();

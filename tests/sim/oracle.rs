@@ -654,6 +654,7 @@ impl Oracle {
                     attempt,
                     ..
                 } => self.settled(webhook_id, *payload_id, *state, attempt),
+                Change::Heeded(_) | Change::Discarded(..) | Change::Errand(..) => todo!(),
             }
         }
         let (parked, unparked) = (commit.parked.len(), commit.unparked.len());

@@ -16,6 +16,7 @@ use orderfeed::feed::order::{OrderType, PerType, Seq};
 use orderfeed::feed::payload::Payload;
 use orderfeed::feed::timestamp::Timestamp;
 use orderfeed::sender::{Report, Request};
+use orderfeed::store::ledger::errands::Heard;
 use orderfeed::store::ledger::{Commit, WebhookId};
 use orderfeed::store::queue::{Pick, Queue, Scan};
 
@@ -30,6 +31,8 @@ pub(crate) struct SimShell {
     decided_at: Cell<Timestamp>,
     looks_seen: u64,
     settings_seen: u64,
+    /// What operators asked for when the lane last heard of it.
+    heard: u64,
     /// What selected when it was asked last what waits.
     selected_by: Option<Rc<Hook>>,
     ahead: Option<Ahead>,
@@ -44,6 +47,7 @@ impl SimShell {
             decided_at: Cell::default(),
             looks_seen: 0,
             settings_seen: 0,
+            heard: 0,
             selected_by: None,
             ahead: None,
             next: None,
@@ -194,15 +198,40 @@ impl Shell for SimShell {
         Ok(body)
     }
 
+    /// Without a pause before it: what an operator asks for counts from the next commit on.
     async fn record(&mut self, commit: Commit) -> Result<(), Halt> {
         let webhook_id = self.webhook_id;
-        self.act(|world| {
+        let record = |world: &mut World| {
             let life = world.life_mut();
             life.ledger.record(std::slice::from_ref(&commit))?;
             let lane = life.ledger.lane(webhook_id)?;
             assert_eq!(lane, commit.lane, "memory and ledger differ");
             world.recorded(&commit);
             Ok(())
+        };
+        let recorded = record(&mut self.world.borrow_mut());
+        pause().await;
+        recorded.map_err(Halt::Store)
+    }
+
+    fn has_news(&self) -> bool {
+        self.world.borrow().life().asked != self.heard
+    }
+
+    async fn hear(&mut self) -> Result<Heard, Halt> {
+        let webhook_id = self.webhook_id;
+        self.heard = self.world.borrow().life().asked;
+        self.act(|world| world.life().ledger.heard(webhook_id))
+            .await
+            .map_err(Halt::Store)
+    }
+
+    async fn superseded(&mut self, lane: &Lane, payload: &Payload) -> Result<Option<String>, Halt> {
+        let webhook_id = self.webhook_id;
+        let newest = lane.places[payload.order_type].cursor;
+        self.act(|world| {
+            let found = world.superseded(webhook_id, payload, newest)?;
+            Ok((!found.is_empty()).then(|| format!("{found:?}")))
         })
         .await
         .map_err(Halt::Store)
@@ -243,6 +272,7 @@ impl Shell for SimShell {
             until: wait.until,
             looks_seen,
             settings_seen,
+            heard: self.heard,
         };
         self.act(|world| {
             world.berth_mut(webhook_id).blocked = blocked;

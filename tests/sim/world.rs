@@ -13,11 +13,14 @@ use std::time::Duration;
 use orderfeed::clock::{Clock, WallTime};
 use orderfeed::daemon::lane::Settings;
 use orderfeed::feed::lane::Wait;
+use orderfeed::feed::order::Seq;
 use orderfeed::feed::outcome::Outcome;
+use orderfeed::feed::payload::Payload;
 use orderfeed::feed::selection::Selections;
 use orderfeed::feed::timestamp::Timestamp;
 use orderfeed::sender::{Report, Request};
 use orderfeed::store::ledger::configure::{Configured, Registered};
+use orderfeed::store::ledger::errands::Superseded;
 use orderfeed::store::ledger::{self, Commit, Ledger, WebhookId};
 use orderfeed::store::queue::Queue;
 use rustix::time::{ClockId, clock_gettime};
@@ -49,6 +52,8 @@ pub(crate) struct Life {
     clock_ahead_ms: i64,
     /// Counts the looks that noticed something: what wakes the lanes.
     pub(crate) looks: u64,
+    /// Counts what operators asked for.
+    pub(crate) asked: u64,
     pub(crate) stopping: bool,
     /// While webhooks are registered, nothing new is noticed.
     pub(crate) held: bool,
@@ -75,6 +80,7 @@ pub(crate) enum Blocked {
         until: Option<Timestamp>,
         looks_seen: u64,
         settings_seen: u64,
+        heard: u64,
     },
     /// A request is under way.
     Posting(Posting),
@@ -164,6 +170,7 @@ impl World {
             ledger,
             clock_ahead_ms,
             looks: 0,
+            asked: 0,
             stopping: false,
             held: false,
             subscribed: BTreeMap::new(),
@@ -281,6 +288,25 @@ impl World {
         self.life().subscribed.get(&webhook_id).cloned()
     }
 
+    /// The orders of a payload of which a later version was delivered (D23), as the daemon asks.
+    pub(crate) fn superseded(
+        &self,
+        webhook_id: WebhookId,
+        payload: &Payload,
+        newest: Seq,
+    ) -> Result<Vec<Superseded>, orderfeed::store::Error> {
+        let life = self.life();
+        let order_type = payload.order_type;
+        let later = life
+            .queue
+            .later_versions(order_type, &payload.members, newest)?;
+        let mut found = Vec::new();
+        for later in later {
+            found.extend(life.ledger.superseded(webhook_id, order_type, &later)?);
+        }
+        Ok(found)
+    }
+
     /// Gives the lanes their settings, as `daemon::Lanes::apply` does then. Returns the webhooks
     /// that need a new lane.
     pub(crate) fn publish(&mut self, applied: Applied) -> Vec<WebhookId> {
@@ -330,9 +356,11 @@ impl World {
                 until,
                 looks_seen,
                 settings_seen,
+                heard,
             } => {
                 life.stopping
                     || life.looks != *looks_seen
+                    || life.asked != *heard
                     || berth.settings_changes != *settings_seen
                     || until.is_some_and(|until| until <= self.now())
             }
@@ -628,6 +656,9 @@ pub(crate) mod trace {
             Change::Settled { state, attempt, .. } => {
                 format!("settled {} {}", attempt.outcome.as_str(), state.as_str())
             }
+            Change::Heeded(instruction) => format!("heeded {:?}", instruction.told),
+            Change::Discarded(payload_id, _) => format!("discarded {payload_id}"),
+            Change::Errand(payload_id, change) => format!("errand {payload_id} {change:?}"),
         }
     }
 }

@@ -97,11 +97,11 @@ fn of_configured(
     let trouble = lane.standing.trouble();
     let reason = trouble.map(|trouble| trouble.reason.clone());
     let since = trouble.map(|trouble| now.wall_at(trouble.since));
-    let step = next_step(lane, waiting, policy, now.clock);
+    let step = next_step(lane, None, waiting, policy, now.clock);
     let (state, until) = match &step {
         Step::Wait(wait) => (wait.state, wait.until),
         // At this very moment; unless the webhook is in trouble, that has no name of its own.
-        Step::Send => match lane.standing.state() {
+        Step::Send | Step::Run => match lane.standing.state() {
             WebhookState::Idle => (WebhookState::Retrying, None),
             state => (state, None),
         },
@@ -143,6 +143,13 @@ fn of_configured(
             next: format!("nothing, until `orderfeed resume {name}`"),
             next_at: None,
         },
+        WebhookState::Paused => Told {
+            state: state.as_str(),
+            reason: lane.paused.as_ref().map(|paused| paused.reason.clone()),
+            since: lane.paused.as_ref().map(|paused| now.wall_at(paused.since)),
+            next: format!("nothing, until `orderfeed resume {name}`; its orders wait"),
+            next_at: None,
+        },
         WebhookState::Inactive => Told {
             state: state.as_str(),
             reason: Some("its configuration says active = false".to_owned()),
@@ -178,7 +185,7 @@ fn of_configured(
                 next: "sends the next order at once".to_owned(),
                 next_at: None,
             },
-            Step::Seal(_) | Step::Send => Told {
+            Step::Seal(_) | Step::Send | Step::Run => Told {
                 state: state.as_str(),
                 reason: None,
                 since: since_last,

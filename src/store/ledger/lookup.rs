@@ -219,7 +219,7 @@ impl Sealed<'_> {
     }
 }
 
-fn payload_id_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<PayloadId> {
+pub(super) fn payload_id_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<PayloadId> {
     let text = row.get_ref(0)?.as_str()?;
     text.parse().map_err(|_| unreadable("payload_id", text))
 }
