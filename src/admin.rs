@@ -5,6 +5,7 @@
 //! it has the lanes' thread answer ([`desk`]), which has the ledger. It decides nothing about
 //! deliveries, and a request that it refuses has changed nothing.
 
+mod acts;
 pub mod api;
 pub mod caller;
 pub mod desk;

@@ -10,15 +10,21 @@ mod client;
 mod complete;
 mod completions;
 mod demo;
+mod discard;
 pub mod enqueue;
 mod init;
 mod man;
+mod pause;
 pub mod receive;
 mod reload;
+mod resend;
 mod resume;
+mod retry_now;
 mod run;
 mod tail;
+mod test;
 mod webhooks;
+mod withdraw;
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -27,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::clock::WallTime;
 use crate::config::{self, Config};
 use crate::feed::order::OrderType;
 use crate::store;
@@ -60,7 +67,13 @@ enum Command {
     Enqueue(enqueue::Args),
     Receive(receive::Args),
     AdoptQueue(adopt_queue::Args),
+    Resend(resend::Args),
+    Discard(discard::Args),
+    Withdraw(withdraw::Args),
+    Test(test::Args),
+    Pause(pause::Args),
     Resume(resume::Args),
+    RetryNow(retry_now::Args),
     Reload(reload::Args),
     Tail(tail::Args),
     Completions(completions::Args),
@@ -94,6 +107,12 @@ pub fn main() -> ExitCode {
         Command::Enqueue(args) => enqueue::run(&args, &place),
         Command::Receive(args) => receive::run(args),
         Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
+        Command::Resend(args) => resend::run(&args, &place),
+        Command::Discard(args) => discard::run(&args, &place),
+        Command::Withdraw(args) => withdraw::run(&args, &place),
+        Command::Test(args) => test::run(&args, &place),
+        Command::Pause(args) => pause::run(&args, &place),
+        Command::RetryNow(args) => retry_now::run(&args, &place),
         Command::Resume(args) => resume::run(&args, &place),
         Command::Reload(args) => reload::run(&args, &place),
         Command::Tail(args) => tail::run(&args, &place),
@@ -208,6 +227,21 @@ fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<(),
     serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
+}
+
+/// Prints what was done: a sentence, or all of it as JSON.
+fn print_told(value: &impl serde::Serialize, message: &str, json: bool) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    if json {
+        return print_json(&mut out, value);
+    }
+    writeln!(out, "{message}")?;
+    Ok(())
+}
+
+/// The local time of day, with the date if it is not today's.
+fn local_time(at: WallTime) -> String {
+    at.local(WallTime::now())
 }
 
 /// What people call an order type.

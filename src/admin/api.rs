@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::clock::WallTime;
 use crate::feed::order::Seq;
 use crate::store::ledger::adopt::{self, Adopt, Adoption};
 use crate::store::queue::Queue;
@@ -308,14 +309,14 @@ pub enum Event {
     /// Orders were noticed in the queue, up to this one.
     Orders {
         /// When.
-        at: String,
+        at: WallTime,
         /// The newest of them.
         newest_seq: i64,
     },
     /// A payload has another state.
     Payload {
         /// When.
-        at: String,
+        at: WallTime,
         /// The webhook it is for.
         webhook: String,
         /// Which.
@@ -335,7 +336,7 @@ pub enum Event {
     /// An attempt ended.
     Attempt {
         /// When.
-        at: String,
+        at: WallTime,
         /// The webhook.
         webhook: String,
         /// The payload.
@@ -356,7 +357,7 @@ pub enum Event {
     /// A webhook has another state.
     Webhook {
         /// When.
-        at: String,
+        at: WallTime,
         /// Which.
         webhook: String,
         /// Its state now.

@@ -28,7 +28,7 @@ use super::Grants;
 use super::api::{self, Error};
 use super::caller::Caller;
 use super::desk::Desk;
-use super::{orders, questions, stream};
+use super::{acts, orders, questions, stream};
 use crate::config::Role;
 use crate::feed::order::{Action, OrderType};
 
@@ -36,7 +36,7 @@ use crate::feed::order::{Action, OrderType};
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a call may take, from its head to its answer.
-const CALL_PATIENCE: Duration = Duration::from_secs(60);
+const CALL_PATIENCE: Duration = Duration::from_secs(120);
 
 /// All calls.
 pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool>) -> Router {
@@ -44,6 +44,7 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
     let calls = Calls::default()
         .call(&get, "/v1/health", Role::Viewer, health)
         .call(&get, "/v1/events", Role::Viewer, events)
+        .call(&get, OPENAPI, Role::Viewer, openapi)
         .call(&get, "/v1/status", Role::Viewer, questions::status)
         .call(&get, "/v1/webhooks", Role::Viewer, questions::webhooks)
         .call(
@@ -80,6 +81,43 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
         .call(&get, "/v1/reconcile", Role::Viewer, questions::reconcile)
         .call(&get, stream::PATH, Role::Viewer, stream::stream)
         .call(&post, "/v1/orders", Role::Producer, orders::enqueue)
+        .call(
+            &post,
+            "/v1/orders/{tracking_number}/withdraw",
+            Role::Producer,
+            acts::withdraw,
+        )
+        .call(&post, "/v1/resend", Role::Operator, acts::resend)
+        .call(
+            &post,
+            "/v1/payloads/{payload_id}/discard",
+            Role::Operator,
+            acts::discard,
+        )
+        .call(
+            &post,
+            "/v1/webhooks/{name}/pause",
+            Role::Operator,
+            acts::pause,
+        )
+        .call(
+            &post,
+            "/v1/webhooks/{name}/resume",
+            Role::Operator,
+            acts::resume,
+        )
+        .call(
+            &post,
+            "/v1/webhooks/{name}/retry-now",
+            Role::Operator,
+            acts::retry_now,
+        )
+        .call(
+            &post,
+            "/v1/webhooks/{name}/test",
+            Role::Operator,
+            acts::test,
+        )
         .call(&post, "/v1/reload", Role::Admin, reload)
         .call(&post, "/v1/adopt-queue", Role::Admin, adopt_queue);
     let gate = Gate {
@@ -122,6 +160,13 @@ async fn adopt_queue(
         None => "the queue is adopted, with all orders in it".to_owned(),
     };
     Ok(Answer::of(&adopted).told(told))
+}
+
+const OPENAPI: &str = "/v1/openapi.json";
+
+/// What the calls are, for programs.
+async fn openapi() -> Answer {
+    Answer::of_bytes(include_bytes!("../../docs/openapi.json").to_vec())
 }
 
 /// The triggers that a configuration may hold.
@@ -211,7 +256,7 @@ impl Gate {
     ) -> Response {
         let waits_for_nobody = matches!(
             path,
-            None | Some("/v1/health" | "/v1/events" | stream::PATH)
+            None | Some("/v1/health" | "/v1/events" | OPENAPI | stream::PATH)
         );
         if method != Method::GET || waits_for_nobody {
             let _turn = match path {
@@ -409,7 +454,7 @@ impl IntoResponse for Error {
 }
 
 /// A request's body, as what it must be. An empty one is `{}`.
-struct Sent<T>(T);
+pub(super) struct Sent<T>(pub(super) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
     type Rejection = Error;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,7 +26,7 @@ use crate::admin::api::Error;
 use crate::config;
 
 /// A little longer than the daemon takes at most.
-const PATIENCE: Duration = Duration::from_secs(70);
+const PATIENCE: Duration = Duration::from_secs(130);
 
 /// A way to the daemon.
 pub(super) struct Client {
@@ -245,6 +246,12 @@ impl Client {
             ),
         }
     }
+}
+
+/// A text as a part of a path.
+pub(super) fn escaped(text: &str) -> impl std::fmt::Display {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
+    utf8_percent_encode(text, PLAIN)
 }
 
 fn broken(error: impl std::error::Error) -> Unreached {

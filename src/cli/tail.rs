@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 
 use super::client::Client;
-use super::{ConfigPlace, Exit, Failure};
+use super::{ConfigPlace, Exit, Failure, local_time};
 use crate::admin::api::Event;
-use crate::clock::WallTime;
 
 /// Show what happens as it happens, until Ctrl-C: orders noticed, payloads, attempts, webhooks
 #[derive(Debug, clap::Args)]
@@ -42,7 +41,7 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
 fn in_words(event: &Event) -> String {
     match event {
         Event::Orders { at, newest_seq } => {
-            format!("{}  orders noticed, up to {newest_seq}", time(at))
+            format!("{}  orders noticed, up to {newest_seq}", local_time(*at))
         }
         Event::Payload {
             at,
@@ -54,7 +53,11 @@ fn in_words(event: &Event) -> String {
             order_type,
             action,
         } => {
-            let mut line = format!("{}  {webhook}: {payload_id} {}", time(at), spaced(state));
+            let mut line = format!(
+                "{}  {webhook}: {payload_id} {}",
+                local_time(*at),
+                spaced(state)
+            );
             if let (Some(items), Some(order_type), Some(action)) = (items, order_type, action) {
                 line += &format!(", {items} {order_type}.{action}");
             }
@@ -76,7 +79,7 @@ fn in_words(event: &Event) -> String {
         } => {
             let mut line = format!(
                 "{}  {webhook}: {payload_id} attempt {number}: {outcome}",
-                time(at)
+                local_time(*at)
             );
             if let Some(status) = status {
                 line += &format!(", answered {status}");
@@ -91,19 +94,10 @@ fn in_words(event: &Event) -> String {
             }
             line
         }
-        Event::Webhook { at, webhook, state } => format!("{}  {webhook}: {state}", time(at)),
+        Event::Webhook { at, webhook, state } => format!("{}  {webhook}: {state}", local_time(*at)),
         Event::Missed { count } => format!("... {count} events were missed"),
         Event::Stopping {} => "the daemon stops".to_owned(),
     }
-}
-
-/// The local time of day.
-fn time(at: &str) -> String {
-    let parsed = chrono::DateTime::parse_from_rfc3339(at);
-    parsed.map_or_else(
-        |_| at.to_owned(),
-        |time| WallTime(time.timestamp_millis()).local(WallTime::now()),
-    )
 }
 
 fn spaced(state: &str) -> String {

@@ -16,10 +16,10 @@ pub(super) struct Teller(pub(super) broadcast::Sender<Event>);
 
 impl Teller {
     /// Tells of something, if somebody listens; the event is given the time of this moment.
-    pub(super) fn tell(&self, event: impl FnOnce(String) -> Event) {
+    pub(super) fn tell(&self, event: impl FnOnce(WallTime) -> Event) {
         if self.0.receiver_count() > 0 {
             // The last one may have gone meanwhile.
-            drop(self.0.send(event(WallTime::now().to_string())));
+            drop(self.0.send(event(WallTime::now())));
         }
     }
 
@@ -59,7 +59,7 @@ impl Teller {
     }
 }
 
-fn ended(at: String, webhook: String, payload_id: PayloadId, attempt: &Attempt) -> Event {
+fn ended(at: WallTime, webhook: String, payload_id: PayloadId, attempt: &Attempt) -> Event {
     Event::Attempt {
         at,
         webhook,
@@ -75,7 +75,7 @@ fn ended(at: String, webhook: String, payload_id: PayloadId, attempt: &Attempt) 
     }
 }
 
-fn sealed(at: String, webhook: String, payload: &Payload) -> Event {
+fn sealed(at: WallTime, webhook: String, payload: &Payload) -> Event {
     Event::Payload {
         at,
         webhook,
@@ -89,7 +89,7 @@ fn sealed(at: String, webhook: String, payload: &Payload) -> Event {
 }
 
 fn state(
-    at: String,
+    at: WallTime,
     webhook: String,
     payload_id: PayloadId,
     state: PayloadState,

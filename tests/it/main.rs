@@ -7,6 +7,7 @@
 //! - `help`: what every command says of itself
 //! - `delivery`: what arrives at a receiver, and how
 //! - `bad_receivers`: what becomes of an order when the receiver misbehaves
+//! - `admin`: the admin socket, and the commands that ask over it
 //! - `receive`: the receiver to try things with
 //! - `request`: signatures, compression, further headers, certificates, proxies
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
@@ -22,6 +23,7 @@
     reason = "what a test measured, shown with --nocapture"
 )]
 
+mod admin;
 mod bad_receivers;
 mod delivery;
 mod demo;
