@@ -5,6 +5,7 @@
 //! [`enqueue::source`] and [`receive::arrival`] read what is foreign; the fuzz targets reach them.
 
 mod adopt_queue;
+mod ask;
 mod check;
 mod client;
 mod complete;
@@ -15,14 +16,20 @@ pub mod enqueue;
 mod init;
 mod man;
 mod pause;
+mod payloads;
 pub mod receive;
+mod reconcile;
 mod reload;
 mod resend;
 mod resume;
 mod retry_now;
 mod run;
+mod show;
+mod status;
+mod table;
 mod tail;
 mod test;
+mod trace;
 mod webhooks;
 mod withdraw;
 
@@ -75,6 +82,11 @@ enum Command {
     Resume(resume::Args),
     RetryNow(retry_now::Args),
     Reload(reload::Args),
+    Status(status::Args),
+    Trace(trace::Args),
+    Payloads(payloads::Args),
+    Show(show::Args),
+    Reconcile(reconcile::Args),
     Tail(tail::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -114,6 +126,11 @@ pub fn main() -> ExitCode {
         Command::Pause(args) => pause::run(&args, &place),
         Command::RetryNow(args) => retry_now::run(&args, &place),
         Command::Resume(args) => resume::run(&args, &place),
+        Command::Status(args) => status::run(&args, &place),
+        Command::Trace(args) => trace::run(&args, &place),
+        Command::Payloads(args) => payloads::run(&args, &place),
+        Command::Show(args) => show::run(&args, &place),
+        Command::Reconcile(args) => reconcile::run(&args, &place),
         Command::Reload(args) => reload::run(&args, &place),
         Command::Tail(args) => tail::run(&args, &place),
         Command::Completions(args) => completions::run(&args),

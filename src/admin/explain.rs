@@ -369,29 +369,32 @@ impl Facts {
         let configured = ground.config.configured();
         source
             .ask(move |ledger| {
-                let standings = ledger.standings()?;
+                let mut standings = ledger.standings()?;
                 let mut heads = Vec::new();
                 for standing in &standings {
                     if let Some(head) = &standing.lane.head {
                         heads.extend(ledger.payload_row(head.payload.id)?);
                     }
                 }
-                let has_place =
-                    |name: &WebhookName| standings.iter().any(|known| known.name == name.as_str());
                 let mut without_place = BTreeMap::new();
+                let names: Vec<String> = standings.iter().map(|known| known.name.clone()).collect();
+                let has_place =
+                    |name: &WebhookName| names.iter().any(|known| known == name.as_str());
                 if !configured.iter().all(|webhook| has_place(&webhook.name)) {
-                    for (name, registered) in
-                        ledger.preview(&configured, newest, WallTime::now())?
-                    {
-                        let why = match registered {
-                            Registered::NoStart { reason } => reason,
-                            Registered::Known(..) if has_place(&name) => continue,
-                            Registered::Known(..) => {
-                                "it begins when the daemon starts, or reads its configuration again"
-                                    .to_owned()
+                    let registered = ledger.preview(&configured, newest, WallTime::now())?;
+                    for (name, registered) in registered {
+                        match registered {
+                            Registered::Known(..) if has_place(&name) => {}
+                            // The daemon will give it this place when it starts.
+                            Registered::Known(webhook_id, places, selections) => {
+                                standings.push(Standing::beginning(
+                                    webhook_id, &name, places, selections,
+                                ));
                             }
-                        };
-                        without_place.insert(name, why);
+                            Registered::NoStart { reason } => {
+                                without_place.insert(name, reason);
+                            }
+                        }
                     }
                 }
                 Ok(Self {

@@ -71,7 +71,7 @@ impl PayloadsQuery {
         });
         let after = self
             .after
-            .map(|text| parsed("after", &text, |text| text.parse::<PayloadId>()));
+            .map(|text| parsed("after", &text, str::parse::<PayloadId>));
         Ok(Wanted {
             webhook: self.webhook,
             state: state.transpose()?,

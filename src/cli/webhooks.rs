@@ -2,8 +2,12 @@
 
 use std::io::Write;
 
-use super::{ConfigPlace, Exit, Failure};
-use crate::clock::Reading;
+use super::ask::{Asked, encoded};
+use super::table::{View, number, tame};
+use super::{ConfigPlace, Exit, Failure, status};
+use crate::admin::api::explain::{Webhook, Webhooks};
+use crate::admin::explain;
+use crate::clock::{Reading, WallTime};
 use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::Queue;
 
@@ -16,6 +20,25 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// List the webhooks: where each stands and why, and what happens next
+    ///
+    /// Without a daemon it looks into the files.
+    List {
+        /// Print JSON, as the admin socket answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one webhook
+    ///
+    /// Without a daemon it looks into the files.
+    Show {
+        /// The webhook's name
+        #[arg(add = super::complete::webhooks())]
+        name: String,
+        /// Print JSON, as the admin socket answers
+        #[arg(long)]
+        json: bool,
+    },
     /// Drop the orders that a webhook collected and no longer selects; it will never send them
     ///
     /// The daemon must be stopped.
@@ -26,7 +49,102 @@ enum Command {
 }
 
 pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
-    let Command::DropParked { name } = &args.command;
+    match &args.command {
+        Command::List { json } => list(*json, place),
+        Command::Show { name, json } => show(name, *json, place),
+        Command::DropParked { name } => drop_parked(name, place),
+    }
+}
+
+fn list(json: bool, place: &ConfigPlace) -> Result<(), Failure> {
+    let found: Webhooks = match Asked::find(place)? {
+        Asked::Daemon(client) => client.get("/v1/webhooks")?,
+        Asked::Files(mut files) => files.answer(explain::webhooks)?,
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        return super::print_json(&mut out, &found);
+    }
+    let view = View::stdout(WallTime::now());
+    let text = if found.webhooks.is_empty() {
+        "No webhook is configured.\n".to_owned()
+    } else {
+        status::webhooks(&found.webhooks, &view)
+    };
+    write!(out, "{}", view.paint(&text))?;
+    Ok(())
+}
+
+fn show(name: &str, json: bool, place: &ConfigPlace) -> Result<(), Failure> {
+    let webhook: Webhook = match Asked::find(place)? {
+        Asked::Daemon(client) => client.get(&format!("/v1/webhooks/{}", encoded(name)))?,
+        Asked::Files(mut files) => files.answer(async |ledger, ground, queue| {
+            explain::webhook(ledger, ground, queue, name).await
+        })?,
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        return super::print_json(&mut out, &webhook);
+    }
+    let view = View::stdout(WallTime::now());
+    write!(out, "{}", view.paint(&shown(&webhook, &view)))?;
+    Ok(())
+}
+
+/// One webhook, a line a thing.
+fn shown(webhook: &Webhook, view: &View) -> String {
+    let or_more = |name: &str| webhook.or_more.iter().any(|cut| cut == name);
+    let reason = webhook
+        .reason
+        .as_deref()
+        .map(|reason| format!(": {}", tame(reason)));
+    let filter: Vec<String> = webhook
+        .filter
+        .iter()
+        .map(|(field, values)| format!("{field} is one of: {}", values.join(", ")))
+        .collect();
+    let error = webhook.last_error.as_deref().zip(webhook.last_error_at);
+    let lines = [
+        ("webhook", webhook.name.clone()),
+        (
+            "url",
+            webhook
+                .url
+                .clone()
+                .unwrap_or_else(|| "- (not configured any more)".to_owned()),
+        ),
+        ("triggers", webhook.triggers.join(", ")),
+        (
+            "filter",
+            if filter.is_empty() {
+                "-".to_owned()
+            } else {
+                filter.join("; ")
+            },
+        ),
+        (
+            "state",
+            format!("{}{}", webhook.state, reason.unwrap_or_default()),
+        ),
+        ("since", view.maybe(webhook.since)),
+        ("next", status::next(webhook, view)),
+        ("waiting", number(webhook.waiting, or_more("waiting"))),
+        ("parked", number(webhook.parked, or_more("parked"))),
+        ("failed", number(webhook.failed, or_more("failed"))),
+        ("last success", view.maybe(webhook.last_success_at)),
+        (
+            "last error",
+            error.map_or_else(
+                || "-".to_owned(),
+                |(what, at)| format!("{}, {}", tame(what), view.time(at)),
+            ),
+        ),
+    ];
+    let lines = lines.map(|(name, value)| format!("{:<13} {value}\n", format!("{name}:")));
+    lines.concat()
+}
+
+fn drop_parked(name: &str, place: &ConfigPlace) -> Result<(), Failure> {
     let config = place.load()?;
     let mut ledger = Ledger::open(&config.ledger.path, &Reading::take())?;
     let mut queue = Queue::open(&config.queue.path)?;

@@ -341,10 +341,8 @@ impl Case<'_> {
         let order_type = self.order.order_type;
         if self.before.count > 0 || self.before.more {
             let more = if self.before.more { "more than " } else { "" };
-            parts.push(format!(
-                "{more}{} were queued before it",
-                orders_in_words(self.before.count, order_type)
-            ));
+            let before = orders_in_words(self.before.count, order_type);
+            parts.push(format!("queued before it: {more}{before}"));
         }
         let po_first = self
             .webhook
@@ -379,7 +377,7 @@ impl Case<'_> {
 fn deciding(payloads: &[(PayloadRow, Vec<AttemptRow>)]) -> Option<&PayloadRow> {
     let rows = || payloads.iter().map(|(row, _)| row);
     let delivered = rows().rfind(|row| row.state == PayloadState::Delivered);
-    delivered.or_else(|| rows().last())
+    delivered.or_else(|| rows().next_back())
 }
 
 /// Why a selection does not select an order.

@@ -11,11 +11,12 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Ledger, WebhookId, lane_of, read_selections, unreadable};
 use crate::clock::WallTime;
-use crate::feed::lane::Lane;
-use crate::feed::order::{OrderType, Seq};
+use crate::feed::lane::{Lane, Place};
+use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::{Members, PayloadId, PayloadState};
 use crate::feed::selection::Selections;
 use crate::feed::timestamp::Timestamp;
+use crate::feed::webhook::WebhookName;
 use crate::store::{During, Error};
 
 /// Where a webhook stands, and how its last requests went.
@@ -41,6 +42,33 @@ pub struct Standing {
     pub parked: Count,
     /// Payloads that failed (D11).
     pub failed: Count,
+}
+
+impl Standing {
+    /// That of a webhook which has done nothing yet.
+    pub fn beginning(
+        webhook_id: WebhookId,
+        name: &WebhookName,
+        places: PerType<Place>,
+        selections: Selections,
+    ) -> Self {
+        Self {
+            webhook_id,
+            name: name.to_string(),
+            lane: Lane {
+                places,
+                selections_version: selections.version(),
+                ..Lane::default()
+            },
+            selections,
+            removed_at: None,
+            head_begun_at: None,
+            last_success_at: None,
+            last_error: None,
+            parked: Count::default(),
+            failed: Count::default(),
+        }
+    }
 }
 
 /// A count that is cut where it would take long.
@@ -470,7 +498,7 @@ impl Ledger {
         order_type: OrderType,
         span: Span,
         up_to: Seq,
-    ) -> Result<(Vec<(PayloadState, Members)>, Option<Span>), Error> {
+    ) -> Result<(Vec<Carried>, Option<Span>), Error> {
         let read = || -> rusqlite::Result<_> {
             let mut statement = self.conn.prepare_cached(
                 "SELECT payload_id, after_seq, queue_generation, state, members FROM payloads
@@ -583,6 +611,9 @@ impl Ledger {
             .during("reading what was dropped", &self.path)
     }
 }
+
+/// A payload's state, and its orders.
+pub type Carried = (PayloadState, Members);
 
 /// Payloads that lie together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
