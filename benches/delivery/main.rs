@@ -14,6 +14,7 @@
     reason = "figures are small, and rounded for people"
 )]
 
+mod history;
 mod limit;
 mod order;
 mod receiver;
@@ -32,7 +33,7 @@ use site::{Pristine, insert};
 /// How fast orderfeed delivers, beside the bare limit
 #[derive(Debug, Parser)]
 struct Args {
-    /// Only these: throughput, latency, idle, backlog, webhooks
+    /// Only these: throughput, latency, idle, backlog, webhooks, explain
     sections: Vec<String>,
     /// Writes the figures to this file, too
     #[arg(long)]
@@ -46,6 +47,12 @@ struct Args {
     /// Orders of the large backlog
     #[arg(long, default_value_t = 5_000_000)]
     backlog: u64,
+    /// Orders that wait while questions are answered, and attempts that were made before
+    #[arg(long, default_value_t = 5_000_000)]
+    explained: u64,
+    /// See above
+    #[arg(long, default_value_t = 1_000_000)]
+    attempts: u64,
     /// What cargo passes; means nothing here
     #[arg(long, hide = true)]
     bench: bool,
@@ -56,12 +63,13 @@ type Section = (&'static str, fn(&Args) -> Value);
 
 fn main() {
     let args = Args::parse();
-    let sections: [Section; 5] = [
+    let sections: [Section; 6] = [
         ("throughput", throughput),
         ("latency", latency),
         ("idle", idle),
         ("backlog", backlog),
         ("webhooks", webhooks),
+        ("explain", explain),
     ];
     if let Some(unknown) = args
         .sections
@@ -276,6 +284,99 @@ fn webhooks(_args: &Args) -> Value {
         eight / one
     );
     json!({ "one_payloads_per_s": one, "eight_payloads_per_s": eight, "ratio": eight / one, "eight_beside_a_hanging_one_payloads_per_s": beside })
+}
+
+/// How long an operator waits for an answer: eight webhooks, many attempts behind, many orders before
+/// them; over the socket, and without a daemon.
+fn explain(args: &Args) -> Value {
+    const ROUNDS: usize = 11;
+    let names: Vec<String> = (0..history::WEBHOOKS)
+        .map(|number| format!("w{number}"))
+        .collect();
+    let done = history::payloads_of(history::WEBHOOKS - 1, args.attempts);
+    let site = Pristine::new(done + args.explained).into_site();
+    history::record(&site, &names, args.attempts);
+    // Two of them read orders to know which are theirs; all are busy with a request.
+    let receiver = Receiver::new(None);
+    let configuration: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| {
+            let more = match number {
+                0 => "filter = { Site = [\"HAM-2\"] }",
+                1 => "triggers = [\"*.submit\"]",
+                _ => "",
+            };
+            webhook(name, &receiver, &format!("timeout = \"1h\"\n{more}"))
+        })
+        .collect();
+    let daemon = site.start(&configuration.concat());
+    receiver.wait_for(names.len());
+    let waiting = (done + args.explained / 2).to_string();
+    let delivered = (done / 2).to_string();
+    let (_, page) = site.time(&["payloads", "--limit", "1", "--state", "failed", "--json"]);
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let failed = page["payloads"][0]["payload_id"]
+        .as_str()
+        .expect("one")
+        .to_owned();
+    let commands: Vec<Vec<&str>> = vec![
+        vec!["status"],
+        vec!["webhooks", "list"],
+        vec!["webhooks", "show", "w0"],
+        vec!["trace", &waiting],
+        vec!["trace", &delivered],
+        vec!["payloads"],
+        vec!["payloads", "--state", "failed"],
+        vec!["payloads", "--webhook", "w3", "--state", "delivered"],
+        vec!["payloads", "--until", "30m"],
+        vec!["payloads", "--tracking-number", &delivered],
+        vec!["show", &failed],
+        vec!["show", "--body", &failed],
+    ];
+    println!(
+        "\nAnswers with {} webhooks, {} attempts behind and {} orders before them, of {ROUNDS}:",
+        names.len(),
+        args.attempts,
+        args.explained
+    );
+    println!(
+        "  {:<46} {:>9} {:>9}   {:>9} {:>9}",
+        "", "socket", "at most", "files", "at most"
+    );
+    let measure = || -> Vec<(f64, f64)> {
+        let spans = |command: &Vec<&str>| {
+            let took = (0..ROUNDS).map(|_| site.time(command).0.as_secs_f64() * 1e3);
+            let took: Vec<f64> = took.collect();
+            (
+                median(took.iter().copied()),
+                took.iter().copied().fold(0.0, f64::max),
+            )
+        };
+        commands.iter().map(spans).collect()
+    };
+    let by_socket = measure();
+    let (reconciled, _) = site.time(&["reconcile"]);
+    drop(daemon);
+    let by_files = measure();
+    let mut figures = Vec::new();
+    for ((command, socket), files) in commands.iter().zip(by_socket).zip(by_files) {
+        let command = command.join(" ");
+        println!(
+            "  {command:<46} {:>6.1} ms {:>6.1} ms   {:>6.1} ms {:>6.1} ms",
+            socket.0, socket.1, files.0, files.1
+        );
+        figures.push(json!({
+            "command": command, "socket_ms": socket.0, "socket_max_ms": socket.1,
+            "files_ms": files.0, "files_max_ms": files.1,
+        }));
+    }
+    let reconcile_s = reconciled.as_secs_f64();
+    println!("  reconcile, over the socket: {reconcile_s:.1} s");
+    json!({
+        "webhooks": names.len(), "attempts": args.attempts, "orders": args.explained,
+        "commands": figures, "reconcile_s": reconcile_s,
+    })
 }
 
 fn webhook(name: &str, receiver: &Receiver, more: &str) -> String {

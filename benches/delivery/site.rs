@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -60,6 +60,24 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn queue(&self) -> PathBuf {
         self.folder.path().join("queue.db")
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.folder.path().join("ledger.db")
+    }
+
+    /// Runs a command to its end; how long it took, and what it printed.
+    pub(crate) fn time(&self, args: &[&str]) -> (Duration, String) {
+        let begun = Instant::now();
+        let output = command(self.folder.path(), args[0])
+            .args(&args[1..])
+            .stdout(Stdio::piped())
+            .output()
+            .expect("a command");
+        let took = begun.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        (took, String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Where the bare limit keeps what it sent.
@@ -143,7 +161,9 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn configure(folder: &Path, webhooks: &str) {
-    let text = format!("[queue]\npath = \"queue.db\"\n[ledger]\npath = \"ledger.db\"\n{webhooks}");
+    let text = format!(
+        "[queue]\npath = \"queue.db\"\n[ledger]\npath = \"ledger.db\"\n[admin]\nsocket = \"admin.sock\"\n{webhooks}"
+    );
     fs::write(folder.join("config.toml"), text).expect("a configuration");
 }
 
