@@ -214,7 +214,7 @@ fn judged(status: &Status) -> (Level, String) {
         if webhook.failed > 0 {
             found.push((
                 Level::Warning,
-                format!("{} has {} failed payloads", webhook.name, webhook.failed),
+                format!("failed payloads of {}: {}", webhook.name, webhook.failed),
             ));
         }
     }
@@ -237,7 +237,7 @@ fn judged(status: &Status) -> (Level, String) {
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let level = found.first().map_or(Level::Ok, |(level, _)| *level);
     let words = if found.is_empty() {
-        format!("all is well with {} webhooks", status.webhooks.len())
+        format!("all is well; webhooks: {}", status.webhooks.len())
     } else {
         let words: Vec<String> = found.into_iter().map(|(_, words)| words).collect();
         words.join("; ")

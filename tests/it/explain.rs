@@ -40,7 +40,16 @@ fn steady(text: &str) -> String {
             rest = &rest[c.len_utf8()..];
         }
     }
-    out
+    // How wide a column is depends on its times.
+    let lines = out.lines().map(|line| {
+        let indented = line.len() - line.trim_start().len();
+        let words = line[indented..]
+            .split("  ")
+            .map(str::trim)
+            .filter(|word| !word.is_empty());
+        line[..indented].to_owned() + &words.collect::<Vec<_>>().join("  ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Behind `14:05:12 (3 min ago)`, if it begins so; with or without a date, and an age.
@@ -141,29 +150,33 @@ fn met() -> Met {
         r#"{"TrackingNumber":"A/2","Site":"10"}"#,
     );
     let daemon = site.start();
-    receivers[2].wait_for(2);
-    receivers[3].wait_for(2);
-    receivers[1].wait_for(1);
-    for line in [
-        "gone: deactivated",
-        "slow: delivered",
-        "retries: payload",
-        "ok: delivered",
-    ] {
-        daemon.wait_for_line(line);
-    }
-    // Each outcome is recorded before the next line.
+    // Until each stands where it will stay.
     let settled = || {
-        let status = json(&site, &["webhooks", "list", "--json"]);
-        let webhooks = status["webhooks"].as_array().unwrap();
-        let of = |name: &str| {
-            webhooks
-                .iter()
-                .find(|webhook| webhook["name"] == name)
-                .unwrap()
-                .clone()
-        };
-        of("refuses")["failed"] == 2 && of("ok")["waiting"] == 0 && of("ok")["payload_id"].is_null()
+        let found = json(&site, &["webhooks", "list", "--json"]);
+        let webhooks = found["webhooks"].as_array().unwrap().iter();
+        let states: Vec<&str> = webhooks
+            .clone()
+            .map(|webhook| webhook["state"].as_str().unwrap())
+            .collect();
+        let idle = webhooks
+            .filter(|webhook| webhook["payload_id"].is_null())
+            .count();
+        let expected = [
+            "inactive",
+            "deactivated",
+            "sending",
+            "idle",
+            "inactive",
+            "idle",
+            "idle",
+            "retrying",
+            "pacing",
+            "idle",
+        ];
+        states.len() == expected.len()
+            && states == expected
+            && idle == 7
+            && found.to_string().contains("\"failed\":2")
     };
     while !settled() {
         std::thread::yield_now();
@@ -179,20 +192,129 @@ fn met() -> Met {
 #[test]
 fn an_orders_story_for_each_webhook() {
     let met = met();
-    assert_snapshot!(told(&met.site, &["trace", "1"]), @"");
-    assert_snapshot!(told(&met.site, &["trace", "A/2"]), @"");
-    assert_snapshot!(told(&met.site, &["trace", "4711"]), @"");
-    met.gate.open();
-    met.daemon.stop();
-    assert_snapshot!(told(&met.site, &["trace", "A/2"]), @"");
+    assert_snapshot!(told(&met.site, &["trace", "1"]), @r"
+    Order 1: purchase_order.submit, number 1 in the queue, queued TIME
+      filters: filtered: filters did not select it when it was queued: its filter wants Site to be one of: 10, 30; it is 20
+      gone: pending: answered 410; next: nothing, until `orderfeed resume gone`
+        pl_A with 1 purchase order, composed TIME: pending
+          attempt 1 at TIME: failed, answered 410, after N ms: no more
+      hangs: in_flight: pl_B (1 purchase order) is under way, attempt 1; next: its answer is due
+        pl_B with 1 purchase order, composed TIME: in_flight
+          attempt 1 at TIME: under way
+      lingers: waiting: payload_linger is 1h: a payload may fill up; next: sends what waits, at TIME
+      off: waiting: off is inactive: its configuration says active = false; next: nothing, until it is active again; its orders wait
+      ok: delivered: delivered at the first attempt
+        pl_C with 1 purchase order, composed TIME: delivered
+          attempt 1 at TIME: delivered, answered 200, after N ms
+      refuses: failed: its attempts are used up: answered 422; `orderfeed resend pl_D` sends it again
+        pl_D with 1 purchase order, composed TIME: failed
+          attempt 1 at TIME: failed, answered 422, after N ms: \u{1b}[2Jbad Site
+      retries: pending: answered 500; next: retries pl_E (1 purchase order), attempt 2 of 4, at TIME
+        pl_E with 1 purchase order, composed TIME: pending
+          attempt 1 at TIME: failed, answered 500, after N ms: busy
+      slow: delivered: delivered at the first attempt
+        pl_F with 1 purchase order, composed TIME: delivered
+          attempt 1 at TIME: delivered, answered 200, after N ms
+      works: filtered: works did not select it when it was queued: its triggers (work_order, *.destroy) do not name purchase_order.submit
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["trace", "A/2"]), @r"
+    Order A/2: purchase_order.submit, number 2 in the queue, queued TIME
+      filters: waiting: filters is inactive: its configuration says active = false; queued before it: 1 purchase order; next: nothing, until it is active again; its orders wait
+      gone: waiting: it waits behind pl_A (1 purchase order), which is deactivated: answered 410; next: nothing, until `orderfeed resume gone`
+      hangs: waiting: it waits behind pl_B (1 purchase order), which is under way; next: its answer is due, at TIME
+      lingers: waiting: payload_linger is 1h: a payload may fill up; queued before it: 1 purchase order; next: sends what waits, at TIME
+      off: waiting: off is inactive: its configuration says active = false; queued before it: 1 purchase order; next: nothing, until it is active again; its orders wait
+      ok: delivered: delivered at the first attempt
+        pl_C with 1 purchase order, composed TIME: delivered
+          attempt 1 at TIME: delivered, answered 200, after N ms
+      refuses: failed: its attempts are used up: answered 422; `orderfeed resend pl_D` sends it again
+        pl_D with 1 purchase order, composed TIME: failed
+          attempt 1 at TIME: failed, answered 422, after N ms: \u{1b}[2Jbad Site
+      retries: waiting: it waits behind pl_E (1 purchase order), which is retrying: answered 500; next: retries pl_E (1 purchase order), attempt 2 of 4, at TIME
+      slow: waiting: payload_interval is 1h; next: sends the next payload, at TIME
+      works: filtered: works did not select it when it was queued: its triggers (work_order, *.destroy) do not name purchase_order.submit
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["trace", "4711"]), @r#"
+    orderfeed: no order in the queue has the tracking number "4711"; it was not queued, or was pruned
+    [exit 1]
+    "#);
+    met.daemon.kill();
+    assert_snapshot!(told(&met.site, &["trace", "A/2"]), @r"
+    Order A/2: purchase_order.submit, number 2 in the queue, queued TIME
+      filters: waiting: no daemon runs; filters is inactive: its configuration says active = false; queued before it: 1 purchase order
+      gone: waiting: no daemon runs; it waits behind pl_A (1 purchase order), which is deactivated: answered 410
+      hangs: waiting: no daemon runs; it waits behind pl_B (1 purchase order), which is retrying: pl_B (1 purchase order) was under way when the daemon ended: whether it arrived is unknown
+      lingers: waiting: no daemon runs; queued before it: 1 purchase order
+      off: waiting: no daemon runs; off is inactive: its configuration says active = false; queued before it: 1 purchase order
+      ok: delivered: delivered at the first attempt
+        pl_C with 1 purchase order, composed TIME: delivered
+          attempt 1 at TIME: delivered, answered 200, after N ms
+      refuses: failed: its attempts are used up: answered 422; `orderfeed resend pl_D` sends it again
+        pl_D with 1 purchase order, composed TIME: failed
+          attempt 1 at TIME: failed, answered 422, after N ms: \u{1b}[2Jbad Site
+      retries: waiting: no daemon runs; it waits behind pl_E (1 purchase order), which is retrying: answered 500
+      slow: waiting: no daemon runs
+      works: filtered: works did not select it when it was queued: its triggers (work_order, *.destroy) do not name purchase_order.submit
+    [exit 0]
+    ");
 }
 
 #[test]
 fn what_goes_on_at_a_glance() {
     let met = met();
-    assert_snapshot!(told(&met.site, &["status"]), @"");
-    assert_snapshot!(told(&met.site, &["webhooks", "show", "lingers"]), @"");
-    assert_snapshot!(told(&met.site, &["webhooks", "show", "nobody"]), @"");
+    assert_snapshot!(told(&met.site, &["status"]), @"
+    orderfeed 0.1.0 runs since TIME
+    waiting:  2 purchase orders, the oldest since TIME
+
+    WEBHOOK  STATE  SINCE  WAITING  PARKED  FAILED  LAST SUCCESS
+    filters  inactive  -  1  0  0  -
+    gone  deactivated  TIME  1  0  0  -
+    hangs  sending  TIME  1  0  0  -
+    lingers  idle  -  2  0  0  -
+    off  inactive  -  2  0  0  -
+    ok  idle  TIME  0  0  0  TIME
+    refuses  idle  TIME  0  0  2  -
+    retries  retrying  TIME  1  0  0  -
+    slow  pacing  TIME  1  0  0  TIME
+    works  idle  -  0  0  0  -
+
+    filters: its configuration says active = false; next: nothing, until it is active again; its orders wait
+    gone: answered 410; next: nothing, until `orderfeed resume gone`
+        last error: answered 410, TIME
+    hangs: pl_A (1 purchase order) is under way, attempt 1; next: its answer is due, at TIME
+    lingers: payload_linger is 1h: a payload may fill up; next: sends what waits, at TIME
+    off: its configuration says active = false; next: nothing, until it is active again; its orders wait
+    ok: nothing waits; next: sends the next order at once
+    refuses: nothing waits; next: sends the next order at once
+        last error: answered 422, TIME
+        failed payloads: `orderfeed payloads --webhook refuses --state failed`
+    retries: answered 500; next: retries pl_B (1 purchase order), attempt 2 of 4, at TIME
+        last error: answered 500, TIME
+    slow: payload_interval is 1h; next: sends the next payload, at TIME
+    works: nothing waits; next: sends the next order at once
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["webhooks", "show", "lingers"]), @"
+    webhook:  lingers
+    url:  http://127.0.0.1:9/orders?key=***
+    triggers:  purchase_order, transfer_order, work_order
+    filter:  -
+    state:  idle: payload_linger is 1h: a payload may fill up
+    since:  -
+    next:  sends what waits, at TIME
+    waiting:  2
+    parked:  0
+    failed:  0
+    last success: -
+    last error:  -
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["webhooks", "show", "nobody"]), @r#"
+    orderfeed: there is no webhook "nobody"; there are: filters, gone, hangs, lingers, off, ok, refuses, retries, slow, works
+    [exit 1]
+    "#);
     let status = json(&met.site, &["status", "--json"]);
     assert_eq!(status["queue"]["waiting"]["purchase_order"]["count"], 2);
     assert!(!status.to_string().contains("s3cr3t"), "{status}");
@@ -202,17 +324,64 @@ fn what_goes_on_at_a_glance() {
 #[test]
 fn each_order_is_accounted_for_and_a_lost_one_is_an_error() {
     let met = met();
-    assert_snapshot!(told(&met.site, &["reconcile"]), @"");
-    met.gate.open();
-    met.daemon.stop();
-    assert_snapshot!(told(&met.site, &["reconcile", "--since", "1h"]), @"");
+    assert_snapshot!(told(&met.site, &["reconcile"]), @"
+    2 orders in the queue, number 1 to 2
+
+    WEBHOOK  DELIVERED  IN FLIGHT  PENDING  WAITING  FAILED  FILTERED  MISSING  SUM
+    filters  0  0  0  1  0  1  0  2
+    gone  0  0  1  1  0  0  0  2
+    hangs  0  1  0  1  0  0  0  2
+    lingers  0  0  0  2  0  0  0  2
+    off  0  0  0  2  0  0  0  2
+    ok  2  0  0  0  0  0  0  2
+    refuses  0  0  0  0  2  0  0  2
+    retries  0  0  1  1  0  0  0  2
+    slow  1  0  0  1  0  0  0  2
+    works  0  0  0  0  0  2  0  2
+    [exit 0]
+    ");
+    met.daemon.kill();
+    assert_snapshot!(told(&met.site, &["reconcile", "--since", "1h"]), @"
+    2 orders in the queue, number 1 to 2
+
+    WEBHOOK  DELIVERED  IN FLIGHT  PENDING  WAITING  FAILED  FILTERED  MISSING  SUM
+    filters  0  0  0  1  0  1  0  2
+    gone  0  0  1  1  0  0  0  2
+    hangs  0  1  0  1  0  0  0  2
+    lingers  0  0  0  2  0  0  0  2
+    off  0  0  0  2  0  0  0  2
+    ok  2  0  0  0  0  0  0  2
+    refuses  0  0  0  0  2  0  0  2
+    retries  0  0  1  1  0  0  0  2
+    slow  1  0  0  1  0  0  0  2
+    works  0  0  0  0  0  2  0  2
+    [exit 0]
+    ");
     let ledger = rusqlite::Connection::open(met.site.ledger()).unwrap();
     let lost = "DELETE FROM payloads WHERE webhook_id = (SELECT webhook_id FROM webhooks WHERE name = 'ok')
         AND payload_id = (SELECT min(payload_id) FROM payloads AS p JOIN webhooks AS w USING (webhook_id) WHERE name = 'ok')";
     assert_eq!(ledger.execute(lost, []).unwrap(), 1);
     drop(ledger);
-    assert_snapshot!(told(&met.site, &["reconcile"]), @"");
-    assert_snapshot!(told(&met.site, &["trace", "1"]).lines().find(|line| line.starts_with("  ok")).unwrap_or_default(), @"");
+    assert_snapshot!(told(&met.site, &["reconcile"]), @"
+    2 orders in the queue, number 1 to 2
+
+    WEBHOOK  DELIVERED  IN FLIGHT  PENDING  WAITING  FAILED  FILTERED  MISSING  SUM
+    filters  0  0  0  1  0  1  0  2
+    gone  0  0  1  1  0  0  0  2
+    hangs  0  1  0  1  0  0  0  2
+    lingers  0  0  0  2  0  0  0  2
+    off  0  0  0  2  0  0  0  2
+    ok  1  0  0  0  0  0  1  2
+    refuses  0  0  0  0  2  0  0  2
+    retries  0  0  1  1  0  0  0  2
+    slow  1  0  0  1  0  0  0  2
+    works  0  0  0  0  0  2  0  2
+
+    ok: missing: 1
+    orderfeed: the sums do not agree: orders are missing that no webhook has in a payload or in any other place; keep a copy of both files, `orderfeed trace` the orders named above, and queue them again
+    [exit 1]
+    ");
+    assert_snapshot!(told(&met.site, &["trace", "1"]).lines().find(|line| line.starts_with("  ok")).unwrap_or_default(), @"  ok: missing: ok is past it, and it is in no payload: it is lost; keep both files, and queue it again");
 }
 
 /// D25, and what producers take back or can't be delivered; nothing of it ever leaves.
@@ -253,19 +422,60 @@ fn what_is_left_out_says_why() {
             "{story:#}"
         );
     }
-    assert_snapshot!(told(&site, &["trace", "1"]), @"");
-    assert_snapshot!(told(&site, &["trace", "3"]), @"");
-    assert_snapshot!(told(&site, &["reconcile"]), @"");
-    assert_snapshot!(told(&site, &["status"]), @"");
+    assert_snapshot!(told(&site, &["trace", "1"]), @"
+    Order 1: purchase_order.submit, number 1 in the queue, queued TIME
+      erp: parked: erp collected it, and does not select it any more: its filter wants Site to be one of: 10; it is 20; it is sent when it is selected again
+    [exit 0]
+    ");
+    assert_snapshot!(told(&site, &["trace", "3"]), @"
+    Order 3: purchase_order.submit, number 3 in the queue, queued TIME
+      can't be delivered to anyone: body: half of a surrogate pair at byte 29, which is no character
+      erp: set_aside: it can't be delivered to anyone: body: half of a surrogate pair at byte 29, which is no character
+    [exit 0]
+    ");
+    assert_snapshot!(told(&site, &["reconcile"]), @"
+    4 orders in the queue, number 1 to 4
+
+    WEBHOOK  PARKED  FILTERED  WITHDRAWN  SET ASIDE  MISSING  SUM
+    erp  1  1  1  1  0  4
+    [exit 0]
+    ");
+    assert_snapshot!(told(&site, &["status"]), @"
+    orderfeed 0.1.0 runs since TIME
+    waiting:  nothing
+    unclaimed: 1, which no webhook takes
+    set aside: 1, which can't be delivered to anyone; the newest: order 3: body: half of a surrogate pair at byte 29, which is no character
+
+    WEBHOOK  STATE  SINCE  WAITING  PARKED  FAILED  LAST SUCCESS
+    erp  inactive  -  0  1  0  -
+
+    erp: its configuration says active = false; next: nothing, until it is active again; its orders wait
+    [exit 0]
+    ");
 }
 
 #[test]
 fn payloads_are_listed_and_shown() {
     let met = met();
-    assert_snapshot!(told(&met.site, &["payloads", "--state", "failed"]), @"");
-    assert_snapshot!(told(&met.site, &["payloads", "--tracking-number", "1", "--webhook", "ok"]), @"");
-    assert_snapshot!(told(&met.site, &["payloads", "--until", "1h"]), @"");
-    assert_snapshot!(told(&met.site, &["payloads", "--webhook", "nobody"]), @"");
+    assert_snapshot!(told(&met.site, &["payloads", "--state", "failed"]), @"
+    PAYLOAD  WEBHOOK  EVENT  ORDERS  STATE  ATTEMPTS  COMPOSED  WHY
+    pl_A  refuses  purchase_order.submit  1  failed  1  TIME  answered 422
+    pl_B  refuses  purchase_order.submit  1  failed  1  TIME  answered 422
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["payloads", "--tracking-number", "1", "--webhook", "ok"]), @"
+    PAYLOAD  WEBHOOK  EVENT  ORDERS  STATE  ATTEMPTS  COMPOSED  WHY
+    pl_A  ok  purchase_order.submit  1  delivered  1  TIME
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["payloads", "--until", "1h"]), @"
+    There are no such payloads.
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["payloads", "--webhook", "nobody"]), @r#"
+    orderfeed: there is no webhook "nobody"; there are: filters, gone, hangs, lingers, off, ok, refuses, retries, slow, works
+    [exit 1]
+    "#);
     let all = json(&met.site, &["payloads", "--json"]);
     let ids = |page: &Value| -> Vec<String> {
         let payloads = page["payloads"].as_array().unwrap().iter();
@@ -291,9 +501,19 @@ fn payloads_are_listed_and_shown() {
     assert_eq!(paged, all);
     let failed = json(&met.site, &["payloads", "--json", "--state", "failed"]);
     let id = &ids(&failed)[1];
-    assert_snapshot!(told(&met.site, &["show", id]), @"");
-    assert_snapshot!(told(&met.site, &["show", id, "--body"]), @"");
-    assert_snapshot!(told(&met.site, &["show", "pl_01M82E75EWT1K6JWPSMAYBQ9EZ"]), @"");
+    assert_snapshot!(told(&met.site, &["show", id]), @r"
+    pl_A: 1 purchase order (purchase_order.submit) for refuses
+      state:  failed: answered 422
+      composed: TIME
+      settled:  TIME
+      attempt 1 at TIME: failed, answered 422, after N ms: \u{1b}[2Jbad Site
+    [exit 0]
+    ");
+    assert_snapshot!(told(&met.site, &["show", id, "--body"]), @r#"{"DataType":"purchase_order","Data":[{"TrackingNumber":1,"Site":"20"}]}[exit 0]"#);
+    assert_snapshot!(told(&met.site, &["show", "pl_01M82E75EWT1K6JWPSMAYBQ9EZ"]), @"
+    orderfeed: the ledger knows no payload pl_A; `orderfeed payloads` lists those that there are
+    [exit 1]
+    ");
     met.gate.open();
 }
 
@@ -332,17 +552,29 @@ fn monitoring_gets_its_line_and_its_code() {
     });
     let site = Site::new(&failing.webhook("erp", "retry_attempts = 0"));
     let line = |site: &Site| steady(&site.told(&["status", "--check"]));
-    assert_snapshot!(line(&site), @"");
+    assert_snapshot!(line(&site), @"
+    ORDERFEED CRITICAL - no daemon runs | waiting=0 oldest=0s failed=0 parked=0 set_aside=0 unclaimed=0
+    [exit 2]
+    ");
     let daemon = site.start();
-    assert_snapshot!(line(&site), @"");
+    assert_snapshot!(line(&site), @"
+    ORDERFEED OK - all is well; webhooks: 1 | waiting=0 oldest=0s failed=0 parked=0 set_aside=0 unclaimed=0
+    [exit 0]
+    ");
     site.enqueue("work_order", 1..=1);
     daemon.wait_for_line("failed");
     while !line(&site).contains("failed=1") {
         std::thread::yield_now();
     }
-    assert_snapshot!(line(&site), @"");
+    assert_snapshot!(line(&site), @"
+    ORDERFEED WARNING - failed payloads of erp: 1 | waiting=0 oldest=0s failed=1 parked=0 set_aside=0 unclaimed=0
+    [exit 1]
+    ");
     std::fs::write(site.config(), "[queue]\npath = 1\n").unwrap();
-    assert_snapshot!(line(&site), @"");
+    assert_snapshot!(line(&site), @"
+    ORDERFEED UNKNOWN - ./config.toml:2: queue.path: found 1, allowed is a file's path, absolute or from this file's folder
+    [exit 3]
+    ");
 }
 
 /// The answers are the same whoever gives them.
@@ -379,9 +611,35 @@ fn without_a_daemon_the_files_say_the_same() {
 fn a_webhook_without_a_place_says_what_it_needs() {
     let site = Site::new("[webhook.erp]\nurl = \"http://127.0.0.1:9/\"\nactive = false\n");
     site.enqueue("work_order", 1..=1);
-    assert_snapshot!(told(&site, &["status"]), @"");
+    assert_snapshot!(told(&site, &["status"]), @"
+    No daemon runs: nothing is sent. `orderfeed run` or `systemctl start orderfeed` starts it.
+    waiting:  1 work order, the oldest since TIME
+
+    WEBHOOK  STATE  SINCE  WAITING  PARKED  FAILED  LAST SUCCESS
+    erp  inactive  -  1  0  0  -
+
+    erp: its configuration says active = false; next: nothing, as no daemon runs
+    [exit 0]
+    ");
     site.start().stop();
     site.configure("[webhook.mes]\nurl = \"http://127.0.0.1:9/\"\nactive = false\n");
-    assert_snapshot!(told(&site, &["status"]), @"");
-    assert_snapshot!(told(&site, &["trace", "1"]), @"");
+    assert_snapshot!(told(&site, &["status"]), @r#"
+    No daemon runs: nothing is sent. `orderfeed run` or `systemctl start orderfeed` starts it.
+    waiting:  1 work order, the oldest since TIME
+    unclaimed: 1, which no webhook takes
+
+    WEBHOOK  STATE  SINCE  WAITING  PARKED  FAILED  LAST SUCCESS
+    erp  inactive  -  1  0  0  -
+    mes  held  -  0  0  0  -
+
+    erp: it is not configured any more; it keeps its place, and goes on collecting; next: nothing, until the configuration has it again
+    mes: webhook mes is new beside others, and must say where it begins: start = "oldest" sends it all orders in the queue (newest: 1), start = "now" those queued from now on, and renamed_from = "NAME" goes on where a removed webhook stood; next: nothing, until it has a place in the queue
+    [exit 0]
+    "#);
+    assert_snapshot!(told(&site, &["trace", "1"]), @r#"
+    Order 1: work_order.submit, number 1 in the queue, queued TIME
+      erp: waiting: no daemon runs; erp is not configured any more
+      mes: waiting: webhook mes is new beside others, and must say where it begins: start = "oldest" sends it all orders in the queue (newest: 1), start = "now" those queued from now on, and renamed_from = "NAME" goes on where a removed webhook stood
+    [exit 0]
+    "#);
 }

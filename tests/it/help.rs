@@ -85,7 +85,28 @@ fn orderfeed() {
       enqueue      Queue the orders of files: all are checked before the first is queued
       receive      Receive orders and show them: a receiver to try things with
       adopt-queue  Go on with a queue that was replaced or restored, or with a new ledger
-      resume       Let a webhook go on that was deactivated or held
+      resend       Send a payload again, an order of it, the latest payload of an order, or all that
+                   failed
+      discard      Give a payload up: it is not sent any more, and what waits behind it goes on
+      withdraw     Take an order back from every webhook for which it is not yet in a payload
+      test         Send a webhook one test request a trigger: without orders, and marked as a test
+      pause        Pause a webhook: its orders wait until `orderfeed resume`, also over restarts
+      resume       Let a webhook go on that was paused, deactivated or held
+      retry-now    Let a webhook try again now, not when its retry is due
+      reload       Let the daemon read its configuration again: all of it, or nothing if something is
+                   wrong
+      status       Show what goes on: what waits, where each webhook stands and why, and what happens
+                   next
+      trace        Tell an order's whole story: what became of it for each webhook, or why it has not
+                   gone yet
+      payloads     List payloads, newest first
+      show         Show a payload with each of its attempts, or the bytes that it is made of
+      reconcile    Account for every order of the queue, for each webhook; one that is missing is an
+                   error
+      tail         Show what happens as it happens, until Ctrl-C: orders noticed, payloads, attempts,
+                   webhooks
+      completions  Print what makes a shell complete commands, webhooks and payload ids
+      man          Print the manual page of orderfeed, or of one of its commands
       webhooks     What can be done to webhooks beside configuring them
       help         Print this message or the help of the given subcommand(s)
 
@@ -268,10 +289,10 @@ fn adopt_queue() {
     insta::assert_snapshot!(help(&["adopt-queue"]), @"
     Go on with a queue that was replaced or restored, or with a new ledger
 
-    The daemon must be stopped. Orders that were delivered before, and are sent again by this, get new
-    payload ids.
+    A daemon that stands still because of it goes on at once; without one, the next start does. Orders
+    that were delivered before, and are sent again by this, get new payload ids.
 
-    Usage: orderfeed adopt-queue [OPTIONS] <--resend-from <SEQ>|--all-new>
+    Usage: orderfeed adopt-queue [OPTIONS] <--resend-from <SEQ>|--all-new|--json>
 
     Options:
           --config <FILE>
@@ -283,6 +304,9 @@ fn adopt_queue() {
           --all-new
               Send all orders in the file
 
+          --json
+              Print JSON, as the admin socket answers
+
       -h, --help
               Print help (see a summary with '-h')
     ");
@@ -291,22 +315,18 @@ fn adopt_queue() {
 #[test]
 fn resume() {
     insta::assert_snapshot!(help(&["resume"]), @"
-    Let a webhook go on that was deactivated or held
-
-    The daemon must be stopped.
+    Let a webhook go on that was paused, deactivated or held
 
     Usage: orderfeed resume [OPTIONS] <NAME>
 
     Arguments:
-      <NAME>
-              The webhook's name
+      <NAME>  The webhook's name
 
     Options:
-          --config <FILE>
-              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
-
-      -h, --help
-              Print help (see a summary with '-h')
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
     ");
 }
 
@@ -318,6 +338,8 @@ fn webhooks() {
     Usage: orderfeed webhooks [OPTIONS] <COMMAND>
 
     Commands:
+      list         List the webhooks: where each stands and why, and what happens next
+      show         Show one webhook
       drop-parked  Drop the orders that a webhook collected and no longer selects; it will never send
                    them
       help         Print this message or the help of the given subcommand(s)
@@ -345,6 +367,203 @@ fn webhooks_drop_parked() {
     Options:
           --config <FILE>
               The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn status() {
+    insta::assert_snapshot!(help(&["status"]), @"
+    Show what goes on: what waits, where each webhook stands and why, and what happens next
+
+    Without a daemon it looks into the files.
+
+    Usage: orderfeed status [OPTIONS]
+
+    Options:
+          --check
+              Print one line for Nagios and its like, and end with their codes: 0 ok, 1 warning, 2
+              critical, 3 unknown
+
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --json
+              Print JSON, as the admin socket answers
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn trace() {
+    insta::assert_snapshot!(help(&["trace"]), @"
+    Tell an order's whole story: what became of it for each webhook, or why it has not gone yet
+
+    Without a daemon it looks into the files.
+
+    Usage: orderfeed trace [OPTIONS] <TRACKING_NUMBER>
+
+    Arguments:
+      <TRACKING_NUMBER>
+              The order's TrackingNumber
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --json
+              Print JSON, as the admin socket answers
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn payloads() {
+    insta::assert_snapshot!(help(&["payloads"]), @r#"
+    List payloads, newest first
+
+    Without a daemon it looks into the files. Times are how long ago ("2h"), local ("2026-01-31 14:05"),
+    or UTC ("2026-01-31T13:05:00Z").
+
+    Usage: orderfeed payloads [OPTIONS]
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --webhook <NAME>
+              Only this webhook's
+
+          --state <STATE>
+              Only those in this state: pending, `in_flight`, delivered, failed, discarded
+
+          --type <ORDER_TYPE>
+              Only of this order type
+
+          --tracking-number <N>
+              Only those with an order of this tracking number
+
+          --since <TIME>
+              Only those composed since
+
+          --until <TIME>
+              Only those composed before
+
+          --limit <LIMIT>
+              So many at most
+              
+              [default: 50]
+
+          --after <PAYLOAD_ID>
+              Only those older than this one, as the last line says
+
+          --json
+              Print JSON, as the admin socket answers
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn show() {
+    insta::assert_snapshot!(help(&["show"]), @"
+    Show a payload with each of its attempts, or the bytes that it is made of
+
+    Without a daemon it looks into the files.
+
+    Usage: orderfeed show [OPTIONS] <PAYLOAD_ID>
+
+    Arguments:
+      <PAYLOAD_ID>
+              The payload's id: `pl_` and 26 characters
+
+    Options:
+          --body
+              Print the body, byte for byte as it is sent (before it is compressed), and nothing else
+
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --json
+              Print JSON, as the admin socket answers
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn reconcile() {
+    insta::assert_snapshot!(help(&["reconcile"]), @r#"
+    Account for every order of the queue, for each webhook; one that is missing is an error
+
+    Without a daemon it looks into the files; none can start meanwhile.
+
+    Usage: orderfeed reconcile [OPTIONS]
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --since <TIME>
+              Only orders that were queued since: how long ago ("2h"), local ("2026-01-31 14:05"), or
+              UTC
+
+          --json
+              Print JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+    "#);
+}
+
+#[test]
+fn webhooks_list() {
+    insta::assert_snapshot!(help(&["webhooks", "list"]), @"
+    List the webhooks: where each stands and why, and what happens next
+
+    Without a daemon it looks into the files.
+
+    Usage: orderfeed webhooks list [OPTIONS]
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --json
+              Print JSON, as the admin socket answers
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}
+
+#[test]
+fn webhooks_show() {
+    insta::assert_snapshot!(help(&["webhooks", "show"]), @"
+    Show one webhook
+
+    Without a daemon it looks into the files.
+
+    Usage: orderfeed webhooks show [OPTIONS] <NAME>
+
+    Arguments:
+      <NAME>
+              The webhook's name
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --json
+              Print JSON, as the admin socket answers
 
       -h, --help
               Print help (see a summary with '-h')

@@ -52,7 +52,7 @@ pub(super) fn tell(
         return told;
     }
     Told {
-        next: "nothing: no daemon runs".to_owned(),
+        next: "nothing, as no daemon runs".to_owned(),
         next_at: None,
         ..told
     }
@@ -88,7 +88,7 @@ fn of_configured(
             state: "sending",
             reason: Some(format!("{what} is under way, attempt {}", head.attempts)),
             since: standing.head_begun_at,
-            next: "its answer, at the latest".to_owned(),
+            next: "its answer is due".to_owned(),
             next_at: standing
                 .head_begun_at
                 .map(|begun| WallTime(begun.0.saturating_add(timeout_ms))),
@@ -175,7 +175,7 @@ fn of_configured(
                     humantime::format_duration(policy.payload_linger)
                 )),
                 since: since_last,
-                next: "sends what waits, at the latest".to_owned(),
+                next: "sends what waits".to_owned(),
                 next_at,
             },
             Step::Wait(_) => Told {

@@ -355,7 +355,7 @@ impl Case<'_> {
             ));
         }
         if self.is_running {
-            parts.push(format!("next, {} {}", standing.name, told.next));
+            parts.push(format!("next: {}", told.next));
         }
         parts.join("; ")
     }
