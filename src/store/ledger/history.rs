@@ -202,8 +202,8 @@ pub struct SetAsideRow {
     pub noticed_at: WallTime,
 }
 
-/// Asks for the columns of a [`PayloadRow`].
-const PAYLOAD: &str = "SELECT payload_id, webhook_id, order_type, action, state, reason, items, created_at, settled_at, attempts, resend_of";
+/// The columns of a [`PayloadRow`].
+const PAYLOAD: &str = "payload_id,webhook_id,order_type,action,state,reason,items,created_at,settled_at,attempts,resend_of";
 
 impl Ledger {
     /// Where each webhook stands that was ever configured, by number.
@@ -251,7 +251,7 @@ impl Ledger {
     pub fn payload_row(&self, payload_id: PayloadId) -> Result<Option<PayloadRow>, Error> {
         self.conn
             .prepare_cached(&format!(
-                "{PAYLOAD} FROM webhooks CROSS JOIN payloads USING (webhook_id)
+                "SELECT {PAYLOAD} FROM webhooks CROSS JOIN payloads USING (webhook_id)
                  WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?1"
             ))
             .and_then(|mut statement| {
@@ -292,7 +292,7 @@ impl Ledger {
             Some(_) | None => "",
         };
         let sql = format!(
-            "{PAYLOAD} FROM payloads {index} WHERE {failed} webhook_id = ?1 AND order_type = ?2 AND payload_id < ?3
+            "SELECT {PAYLOAD} FROM payloads {index} WHERE {failed} webhook_id = ?1 AND order_type = ?2 AND payload_id < ?3
              ORDER BY payload_id DESC"
         );
         let mut lanes = Vec::new();

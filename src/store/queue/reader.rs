@@ -39,9 +39,8 @@ pub struct QueuedOrder {
 /// A reader waits so long for a producer that closes or mends the file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks for the columns of a [`QueuedOrder`].
-const ORDER: &str = "SELECT orders.seq, order_type, action, queued_at,
-    (SELECT withdrawn_at FROM withdrawals WHERE withdrawals.seq = orders.seq), body";
+/// The columns of a [`QueuedOrder`].
+const ORDER: &str = "orders.seq,order_type,action,queued_at,withdrawn_at,body";
 
 impl Reader {
     /// Opens the queue.
@@ -203,8 +202,8 @@ impl Reader {
         self.0
             .conn
             .prepare_cached(&format!(
-                "{ORDER} FROM (SELECT seq FROM tracking_numbers WHERE tracking_number = ?1 ORDER BY seq DESC LIMIT ?2)
-                 CROSS JOIN orders USING (seq) ORDER BY orders.seq DESC"
+                "SELECT {ORDER} FROM (SELECT seq FROM tracking_numbers WHERE tracking_number = ?1 ORDER BY seq DESC LIMIT ?2)
+                 CROSS JOIN orders USING (seq) LEFT JOIN withdrawals USING (seq) ORDER BY orders.seq DESC"
             ))
             .and_then(|mut statement| {
                 statement
@@ -218,7 +217,9 @@ impl Reader {
     pub fn order(&self, seq: Seq) -> Result<Option<QueuedOrder>, Error> {
         self.0
             .conn
-            .prepare_cached(&format!("{ORDER} FROM orders WHERE seq = ?1"))
+            .prepare_cached(&format!(
+                "SELECT {ORDER} FROM orders LEFT JOIN withdrawals USING (seq) WHERE orders.seq = ?1"
+            ))
             .and_then(|mut statement| statement.query_row([seq.0], read_queued).optional())
             .during("reading an order", &self.0.path)
     }
