@@ -25,7 +25,11 @@ pub(crate) fn check(world: &mut World) {
             .webhooks()
             .any(|present| present == sent.webhook_id);
         assert!(
-            !present || matches!(sent.state, PayloadState::Delivered | PayloadState::Failed),
+            !present
+                || matches!(
+                    sent.state,
+                    PayloadState::Delivered | PayloadState::Failed | PayloadState::Discarded
+                ),
             "D11: {payload_id} with {:?} is {:?}",
             sent.numbers,
             sent.state

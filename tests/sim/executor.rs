@@ -82,6 +82,7 @@ impl Executor {
             158..160 => self.suspend(),
             160..165 => self.world.borrow_mut().mark(),
             165..230 => self.go_on_reloading(),
+            230..250 => self.world.borrow_mut().operate(),
             _ => {
                 if !self.poll_some_lane() {
                     self.let_time_pass(true);

@@ -10,6 +10,7 @@
 //! - [`dice`]: chance, from a seed
 //! - [`clock`]: what time it is, and what the machine's clocks make of it
 //! - [`producer`], [`receiver`], [`administrator`]: the people around the daemon
+//! - [`operator`]: who resends, discards, pauses and resumes
 //! - [`world`]: the two real files, and all that the lanes share
 //! - [`shell`]: a lane's way to the world, with a pause before and after everything it does
 //! - [`executor`]: who takes the next step
@@ -23,6 +24,7 @@ mod audit;
 mod clock;
 mod dice;
 mod executor;
+mod operator;
 mod oracle;
 mod producer;
 mod receiver;
@@ -42,7 +44,7 @@ use world::trace;
 const SEEDS: u64 = 320;
 
 /// What must have happened, over all seeds: faults that do not bite prove nothing.
-const MUST_HAPPEN: [&str; 24] = [
+const MUST_HAPPEN: [&str; 37] = [
     "killed",
     "power cut",
     "power cut lost orders",
@@ -67,6 +69,19 @@ const MUST_HAPPEN: [&str; 24] = [
     "purchase orders went first",
     "turns read ahead",
     "turns read ahead in vain",
+    "paused",
+    "discarded",
+    "resends",
+    "resends of what is pending",
+    "resends while it stands still",
+    "resends taken",
+    "resends in vain",
+    "resends to be retried",
+    "resends interrupted",
+    "resend refused: in flight",
+    "resend refused: superseded",
+    "superseded when about to be sent",
+    "payloads sent while a resend waits",
 ];
 
 #[test]

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use orderfeed::clock::WallTime;
+use orderfeed::feed::errand::Told;
 use orderfeed::feed::lane::{Seal, Wait};
 use orderfeed::feed::order::{OrderType, Seq};
 use orderfeed::feed::outcome::Outcome;
@@ -20,6 +21,7 @@ use orderfeed::feed::timestamp::Timestamp;
 use orderfeed::feed::webhook::WebhookName;
 use orderfeed::sender::Request;
 use orderfeed::store::ledger::configure::{Registered, Start};
+use orderfeed::store::ledger::errands::{ErrandChange, ErrandEnd};
 use orderfeed::store::ledger::{Attempt, AttemptOutcome, Change, Commit, WebhookId};
 use orderfeed::store::queue::Pick;
 
@@ -76,6 +78,10 @@ pub(crate) struct Sent {
     pub(crate) state: PayloadState,
     pub(crate) numbers: Vec<i64>,
     pub(crate) posts: u32,
+    seqs: Vec<i64>,
+    resend_of: Option<PayloadId>,
+    /// Requests begun with its id.
+    requests: u32,
 }
 
 /// What the oracle knows of a webhook.
@@ -88,6 +94,10 @@ struct Model {
     /// Each of its orders that is in a payload.
     carried: BTreeMap<i64, PayloadId>,
     parked: Vec<i64>,
+    /// Parts and copies, which carry orders a second time (D22).
+    copies: Vec<PayloadId>,
+    /// What it was told and is yet to heed.
+    told: Vec<Told>,
     /// Where it stands, if what is unrecorded is recorded.
     course: Course,
     unrecorded: Option<Unrecorded>,
@@ -113,7 +123,27 @@ struct Course {
     failing_since: Option<Timestamp>,
     /// When its last request ended, on the ledger's clock.
     ended: Option<Timestamp>,
+    /// By an operator (D24).
+    paused: bool,
+    /// What is to be resent.
+    errands: BTreeMap<PayloadId, ErrandModel>,
 }
+
+/// A resend that is not done.
+#[derive(Debug, Clone)]
+struct ErrandModel {
+    requests: u32,
+    counted: u32,
+    interruptions: u32,
+    /// Not before this; `None`: not before somebody says so.
+    due: Option<Timestamp>,
+    force: bool,
+    in_flight: bool,
+    attempt: AttemptModel,
+}
+
+/// At once.
+const NOW: Option<Timestamp> = Some(Timestamp::from_ms(0));
 
 /// What came of an attempt, and must be recorded next; a crash before that forgets it.
 #[derive(Debug)]
@@ -172,6 +202,16 @@ enum Health {
 impl Health {
     const fn sends(self) -> bool {
         matches!(self, Self::Up | Self::Down | Self::Held)
+    }
+}
+
+impl Course {
+    /// Another request than the head's ended: that paces, and puts off no retry (D4, D21).
+    fn ran(&mut self, now: Timestamp) {
+        if let (Some(head), Some(ended)) = (&mut self.head, self.ended) {
+            head.wait = (ended + head.wait) - now;
+        }
+        self.ended = Some(now);
     }
 }
 
@@ -297,6 +337,25 @@ impl Oracle {
     pub(crate) fn begins(&mut self, webhook_id: WebhookId, now: Timestamp) {
         let model = self.model(webhook_id);
         let before = model.course.clone();
+        let errands = model.course.errands.iter_mut();
+        for (id, errand) in errands.filter(|(_, errand)| errand.in_flight) {
+            errand.in_flight = false;
+            errand.interruptions += 1;
+            errand.due = NOW.filter(|_| errand.interruptions < INTERRUPTIONS_MAX);
+            if errand.due.is_none() && model.course.health.sends() {
+                model.course.health = Health::Interrupted;
+            }
+            model.unrecorded = Some(Unrecorded {
+                payload_id: *id,
+                number: errand.requests,
+                outcome: AttemptOutcome::Interrupted,
+                state: PayloadState::Pending,
+                before: before.clone(),
+            });
+        }
+        if model.unrecorded.is_some() {
+            return model.course.ran(now);
+        }
         let Some(head) = model.course.head.as_mut().filter(|head| head.in_flight) else {
             return;
         };
@@ -312,7 +371,13 @@ impl Oracle {
             before,
         });
         if head.interruptions >= INTERRUPTIONS_MAX {
-            model.course.health = Health::Interrupted;
+            let id = head.id;
+            if model.course.health.sends() {
+                model.course.health = Health::Interrupted;
+            }
+            if model.course.health == Health::Interrupted {
+                model.course.errands.remove(&id);
+            }
         }
         // It was over by now; when, nobody knows.
         model.course.ended = Some(now);
@@ -325,15 +390,21 @@ impl Oracle {
                 self.stats.count("cut off before the outcome was recorded");
                 model.course = unrecorded.before;
             }
-            if let Some(head) = &mut model.course.head
-                && head.in_flight
-            {
-                if head.attempt == AttemptModel::UnderWay {
+            let head = model.course.head.iter_mut();
+            let head = head
+                .filter(|head| head.in_flight)
+                .map(|head| &mut head.attempt);
+            let errands = model.course.errands.values_mut();
+            let errands = errands
+                .filter(|errand| errand.in_flight)
+                .map(|errand| &mut errand.attempt);
+            for attempt in head.chain(errands) {
+                if *attempt == AttemptModel::UnderWay {
                     model.ended_ms = Some(true_ms);
                     model.forgiven_ms = 0;
                     self.stats.count("cut off in flight");
                 }
-                head.attempt = AttemptModel::CutOff;
+                *attempt = AttemptModel::CutOff;
             }
         }
     }
@@ -346,7 +417,8 @@ impl Oracle {
                 .course
                 .head
                 .as_ref()
-                .is_some_and(|head| head.in_flight);
+                .is_some_and(|head| head.in_flight)
+                || model.course.errands.values().any(|errand| errand.in_flight);
             assert!(
                 !in_flight && model.unrecorded.is_none(),
                 "a stop left a request of {webhook_id:?} unsettled"
@@ -370,15 +442,309 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn resumed(&mut self, webhook_id: WebhookId) {
-        self.stats.count("resumed");
+    // What operators ask for.
+
+    pub(crate) fn told(&mut self, webhook_id: WebhookId, told: Told) {
+        self.model(webhook_id).told.push(told);
+    }
+
+    /// The lane did as it was told, which it was in this order.
+    fn heeded(&mut self, webhook_id: WebhookId, heeded: &Told) {
+        self.assert_recorded(webhook_id);
         let model = self.model(webhook_id);
-        model.course.health = Health::Up;
-        model.course.failing_since = None;
-        if let Some(head) = &mut model.course.head {
-            head.interruptions = 0;
-            head.wait = Duration::ZERO;
+        assert_eq!(model.told.first(), Some(heeded), "what it was told first");
+        model.told.remove(0);
+        let course = &mut model.course;
+        let in_flight = course.head.as_ref().is_some_and(|head| head.in_flight);
+        assert!(!in_flight, "nothing is heeded while a request is in flight");
+        match heeded {
+            Told::Pause { .. } => {
+                course.paused = true;
+                self.stats.count("paused");
+            }
+            Told::Discard { .. } => {}
+            Told::Resume | Told::RetryNow => {
+                if let Some(head) = &mut course.head {
+                    head.interruptions = 0;
+                    head.wait = Duration::ZERO;
+                }
+                let is_resumed = *heeded == Told::Resume;
+                for errand in course.errands.values_mut() {
+                    if errand.due.is_none() || !is_resumed {
+                        errand.interruptions = match errand.due == NOW {
+                            true => errand.interruptions,
+                            false => 0,
+                        };
+                        errand.due = NOW;
+                    }
+                }
+                if is_resumed {
+                    course.paused = false;
+                    course.failing_since = None;
+                }
+                if is_resumed || course.health == Health::Interrupted {
+                    course.health = Health::Up;
+                }
+                self.stats.count("resumed");
+            }
         }
+    }
+
+    /// A payload that no lane is busy with was given up.
+    pub(crate) fn discarded(&mut self, webhook_id: WebhookId, payload_id: PayloadId) {
+        self.stats.count("discarded");
+        let model = self.model(webhook_id);
+        model.course.errands.remove(&payload_id);
+        if let Some(unrecorded) = &mut model.unrecorded {
+            unrecorded.before.errands.remove(&payload_id);
+        }
+        self.sent(payload_id).state = PayloadState::Discarded;
+    }
+
+    fn sent(&mut self, payload_id: PayloadId) -> &mut Sent {
+        self.payloads.get_mut(&payload_id).expect("a payload")
+    }
+
+    /// D22: a part or a copy was made.
+    pub(crate) fn copied(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        resend_of: PayloadId,
+        seqs: &[i64],
+        producers: &Producers,
+    ) {
+        let numbers = seqs.iter().map(|&seq| order_of(producers, seq).number);
+        let sent = Sent {
+            webhook_id,
+            state: PayloadState::Pending,
+            numbers: numbers.collect(),
+            posts: 0,
+            seqs: seqs.to_vec(),
+            resend_of: Some(resend_of),
+            requests: 0,
+        };
+        self.payloads.insert(payload_id, sent);
+        self.model(webhook_id).copies.push(payload_id);
+        self.stats.count("parts and copies");
+    }
+
+    /// D20: a resend was accepted; of one that waits already there is no second.
+    pub(crate) fn to_resend(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        force: bool,
+        is_head: bool,
+    ) {
+        self.stats.count("resends");
+        if is_head {
+            self.stats.count("resends of what is pending");
+        }
+        let errand = ErrandModel {
+            requests: self.sent(payload_id).requests,
+            counted: 0,
+            interruptions: 0,
+            due: NOW,
+            force,
+            in_flight: false,
+            attempt: AttemptModel::NotMade,
+        };
+        let model = self.model(webhook_id);
+        let before = model
+            .unrecorded
+            .as_mut()
+            .map(|unrecorded| &mut unrecorded.before);
+        for course in before.into_iter().chain([&mut model.course]) {
+            let known = course
+                .errands
+                .entry(payload_id)
+                .or_insert_with(|| errand.clone());
+            known.due = NOW;
+            known.interruptions = 0;
+            known.force |= force;
+        }
+    }
+
+    /// D23: whether a later version of one of these orders was delivered to the webhook, apart from
+    /// those among them.
+    pub(crate) fn is_superseded(
+        &self,
+        webhook_id: WebhookId,
+        seqs: &[i64],
+        producers: &Producers,
+    ) -> bool {
+        let version = |seq: i64| {
+            let order = order_of(producers, seq);
+            (order.order_type, order.tracking)
+        };
+        let delivered = self
+            .payloads
+            .values()
+            .filter(|sent| sent.webhook_id == webhook_id && sent.state == PayloadState::Delivered);
+        let delivered: Vec<i64> = delivered.flat_map(|sent| sent.seqs.clone()).collect();
+        seqs.iter().any(|&seq| {
+            let overwrites = |later: &i64| {
+                *later > seq && !seqs.contains(later) && version(*later) == version(seq)
+            };
+            delivered.iter().any(overwrites)
+        })
+    }
+
+    /// D21: what an operator asked for goes before anything else.
+    fn assert_nothing_asked(&self, webhook_id: WebhookId) {
+        let errands = &self.hooks[&webhook_id].course.errands;
+        let first = errands.iter().find(|(_, errand)| errand.due == NOW);
+        assert!(first.is_none(), "D21: a resend goes first: {first:?}");
+    }
+
+    fn errand(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        change: &ErrandChange,
+        stopping: bool,
+        now: Timestamp,
+        producers: &Producers,
+    ) {
+        match change {
+            ErrandChange::Begun(requests) => {
+                self.assert_recorded(webhook_id);
+                self.assert_sendable(webhook_id, payload_id, producers);
+                let stands_still = self.stands_still(webhook_id);
+                let course = &mut self.model(webhook_id).course;
+                let head = course.head.as_ref();
+                assert!(
+                    head.is_none_or(|head| !head.in_flight && head.id != payload_id),
+                    "D4, D20: {head:?}"
+                );
+                let errand = course.errands.get_mut(&payload_id);
+                let errand = errand.expect("D20: nobody asked for it");
+                assert!(
+                    errand.due.is_some_and(|due| due <= now),
+                    "D9: before its time: {errand:?}"
+                );
+                assert!(!errand.in_flight, "D19: begun twice");
+                assert_eq!(*requests, errand.requests + 1, "attempts are counted");
+                errand.requests = *requests;
+                errand.in_flight = true;
+                errand.attempt = AttemptModel::NotMade;
+                self.sent(payload_id).requests = *requests;
+                if stands_still {
+                    self.stats.count("resends while it stands still");
+                }
+            }
+            ErrandChange::Withheld(requests) => {
+                assert!(stopping, "nothing is withheld but at a stop");
+                let errands = &mut self.model(webhook_id).course.errands;
+                let errand = errands.get_mut(&payload_id).expect("an errand");
+                assert_eq!(errand.attempt, AttemptModel::NotMade, "it was made");
+                errand.requests -= 1;
+                errand.in_flight = false;
+                assert_eq!(*requests, errand.requests, "attempts are counted");
+                self.sent(payload_id).requests = *requests;
+            }
+            ErrandChange::Settled(attempt, end) => {
+                let model = self.model(webhook_id);
+                let Some(due) = model.unrecorded.take() else {
+                    panic!("a resend is settled that has not ended: {attempt:?}");
+                };
+                let state = match end {
+                    ErrandEnd::Delivered => PayloadState::Delivered,
+                    ErrandEnd::Again(..) => PayloadState::Pending,
+                    ErrandEnd::Failed(_) => PayloadState::Failed,
+                };
+                assert_eq!(
+                    (payload_id, attempt.number, attempt.outcome, state),
+                    (due.payload_id, due.number, due.outcome, due.state),
+                    "D7, D9, D19, D21: what came of a resend"
+                );
+                if let ErrandEnd::Again(again, _) = end {
+                    let known = &model.course.errands[&payload_id];
+                    assert_eq!(
+                        (again.due, again.counted, again.interruptions),
+                        (known.due, known.counted, known.interruptions),
+                        "D9, D19, D21: when a resend goes again"
+                    );
+                }
+                self.resend_ended(payload_id, state);
+                self.stats.count(match (state, attempt.outcome) {
+                    (_, AttemptOutcome::Interrupted) => "resends interrupted",
+                    (PayloadState::Delivered, _) => "resends taken",
+                    (PayloadState::Failed, _) => "resends in vain",
+                    _ => "resends to be retried",
+                });
+            }
+            // That of the head: it was made, or held.
+            ErrandChange::Dropped(None) => {
+                let known = self
+                    .model(webhook_id)
+                    .course
+                    .errands
+                    .contains_key(&payload_id);
+                let is_head = self.hooks[&webhook_id].course.head.as_ref();
+                if known && is_head.is_some_and(|head| head.id == payload_id) {
+                    // Superseded: it goes on as its lane's own payload.
+                    self.drop_superseded(webhook_id, payload_id, producers);
+                } else {
+                    assert!(!known, "D20: a resend is forgotten");
+                }
+            }
+            ErrandChange::Dropped(Some(_)) => {
+                self.drop_superseded(webhook_id, payload_id, producers);
+                self.resend_ended(payload_id, PayloadState::Failed);
+            }
+        }
+    }
+
+    fn drop_superseded(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        producers: &Producers,
+    ) {
+        let seqs = self.payloads[&payload_id].seqs.clone();
+        let superseded = self.is_superseded(webhook_id, &seqs, producers);
+        let errand = self.model(webhook_id).course.errands.remove(&payload_id);
+        let errand = errand.expect("an errand");
+        assert!(superseded && !errand.force, "D23: dropped for nothing");
+        self.stats.count("superseded when about to be sent");
+    }
+
+    /// D23, when about to be sent.
+    fn assert_sendable(&self, webhook_id: WebhookId, payload_id: PayloadId, producers: &Producers) {
+        let Some(errand) = self.hooks[&webhook_id].course.errands.get(&payload_id) else {
+            return;
+        };
+        let seqs = &self.payloads[&payload_id].seqs;
+        assert!(
+            errand.force || !self.is_superseded(webhook_id, seqs, producers),
+            "D23: {payload_id} overwrites what was delivered since"
+        );
+    }
+
+    /// What a payload is after its resend: what was delivered stays that.
+    fn resend_ended(&mut self, payload_id: PayloadId, state: PayloadState) {
+        let sent = self.sent(payload_id);
+        sent.state = match (sent.state, state) {
+            (PayloadState::Delivered, _) | (_, PayloadState::Delivered) => PayloadState::Delivered,
+            (_, PayloadState::Failed) => PayloadState::Failed,
+            (before, _) => before,
+        };
+    }
+
+    /// Whether a webhook sends nothing of its own until somebody says so, or holds what does not
+    /// go before.
+    pub(crate) fn stands_still(&self, webhook_id: WebhookId) -> bool {
+        let Some(model) = self.hooks.get(&webhook_id) else {
+            return false;
+        };
+        let course = &model.course;
+        let pauses = |told: &Told| matches!(told, Told::Pause { .. });
+        !course.health.sends()
+            || course.paused
+            || model.told.iter().any(pauses)
+            || course.errands.values().any(|errand| errand.due.is_none())
     }
 
     // The configuration.
@@ -544,6 +910,7 @@ impl Oracle {
         }
         // Composed only when its request may start at once (D2, D4, D24).
         assert!(hook.policy.active, "D24: inactive, and seals");
+        assert!(!model.course.paused, "D24: paused, and seals");
         assert!(
             model.course.health.sends(),
             "D13, D19: {:?}, and seals",
@@ -597,20 +964,27 @@ impl Oracle {
         if let Some(until) = wait.until {
             assert!(until > decided_at, "a wait lies after now");
         }
-        if !hook.policy.active || !model.course.health.sends() {
-            assert_eq!(wait.until, None, "D13, D24: waits for somebody");
-            return;
-        }
         let after_end =
             |wait: Duration| model.course.ended.map_or(decided_at, |ended| ended + wait);
         let paced = after_end(hook.policy.payload_interval);
+        let errands = model.course.errands.values();
+        let asked = errands
+            .filter_map(|errand| Some(errand.due?.max(paced)))
+            .min();
+        let stands_still =
+            !hook.policy.active || model.course.paused || !model.course.health.sends();
         let earliest = match &model.course.head {
+            _ if stands_still => {
+                assert_eq!(wait.until, asked, "D13, D21, D24: waits for somebody");
+                return;
+            }
             Some(head) => Some(paced.max(after_end(head.wait))),
             None => match self.next_type(model, hook, decided_at, producers) {
                 Ok(_) => Some(paced),
                 Err(linger) => linger.map(|until| until.max(paced)),
             },
         };
+        let earliest = earliest.into_iter().chain(asked).min();
         if let Some(earliest) = earliest {
             let what = format!("something may go at {earliest:?}; it is {decided_at:?}");
             assert!(earliest > decided_at, "D5: waits needlessly: {what}");
@@ -625,13 +999,29 @@ impl Oracle {
     // Recording.
 
     /// The ledger holds it.
-    pub(crate) fn recorded(&mut self, commit: &Commit, stopping: bool, producers: &Producers) {
+    pub(crate) fn recorded(
+        &mut self,
+        commit: &Commit,
+        stopping: bool,
+        now: Timestamp,
+        producers: &Producers,
+    ) {
         let webhook_id = commit.webhook_id;
         for change in &commit.changes {
             match change {
                 Change::Sealed { payload, .. } => self.sealed(webhook_id, payload, producers),
                 Change::Begun(payload_id, requests) => {
                     self.assert_recorded(webhook_id);
+                    if self.hooks[&webhook_id]
+                        .course
+                        .errands
+                        .contains_key(payload_id)
+                    {
+                        self.assert_sendable(webhook_id, *payload_id, producers);
+                    } else {
+                        self.assert_nothing_asked(webhook_id);
+                    }
+                    self.sent(*payload_id).requests = *requests;
                     let head = self.head(webhook_id, *payload_id);
                     assert!(!head.in_flight, "D19: begun twice");
                     assert_eq!(*requests, head.requests + 1, "attempts are counted");
@@ -646,6 +1036,7 @@ impl Oracle {
                     head.requests -= 1;
                     assert_eq!(*requests, head.requests, "attempts are counted");
                     head.in_flight = false;
+                    self.sent(*payload_id).requests = *requests;
                     self.stats.count("withheld at a stop");
                 }
                 Change::Settled {
@@ -654,7 +1045,15 @@ impl Oracle {
                     attempt,
                     ..
                 } => self.settled(webhook_id, *payload_id, *state, attempt),
-                Change::Heeded(_) | Change::Discarded(..) | Change::Errand(..) => todo!(),
+                Change::Heeded(instruction) => self.heeded(webhook_id, &instruction.told),
+                Change::Discarded(payload_id, _) => {
+                    self.head(webhook_id, *payload_id);
+                    self.model(webhook_id).course.head = None;
+                    self.discarded(webhook_id, *payload_id);
+                }
+                Change::Errand(payload_id, change) => {
+                    self.errand(webhook_id, *payload_id, change, stopping, now, producers);
+                }
             }
         }
         let (parked, unparked) = (commit.parked.len(), commit.unparked.len());
@@ -717,7 +1116,9 @@ impl Oracle {
             "an id is given once"
         );
         self.assert_recorded(webhook_id);
+        self.assert_nothing_asked(webhook_id);
         let model = self.model(webhook_id);
+        let resends_wait = !model.course.errands.is_empty();
         assert!(
             model.course.head.is_none(),
             "D10: nothing overtakes a pending payload"
@@ -756,9 +1157,15 @@ impl Oracle {
             state: PayloadState::Pending,
             numbers: orders.iter().map(|order| order.number).collect(),
             posts: 0,
+            seqs,
+            resend_of: None,
+            requests: 1,
         };
         self.payloads.insert(payload.id, sent);
         self.stats.count("payloads");
+        if resends_wait {
+            self.stats.count("payloads sent while a resend waits");
+        }
     }
 
     /// What came of an attempt is recorded: what the contract makes of the answer, or, where a
@@ -810,14 +1217,54 @@ impl Oracle {
         hook: &Rc<Hook>,
         request: &Request,
         true_ms: i64,
+        producers: &Producers,
     ) {
         self.stats.count("requests");
         self.assert_recorded(webhook_id);
+        let sent = &self.payloads[&request.payload_id];
+        assert_eq!(request.resend_of, sent.resend_of, "orderfeed-resend-of");
         let model = self.model(webhook_id);
         let (health, ended_ms, forgiven_ms) =
             (model.course.health, model.ended_ms, model.forgiven_ms);
-        assert!(health.sends(), "D13, D19: {health:?}, and sends");
-        assert!(hook.policy.active, "D24: inactive, and sends");
+        let paused = model.course.paused;
+        let errand = model.course.errands.get_mut(&request.payload_id);
+        let is_asked = errand.is_some();
+        if let Some(errand) = errand.filter(|errand| errand.in_flight) {
+            assert_eq!(
+                errand.attempt,
+                AttemptModel::NotMade,
+                "D4: one request at a time"
+            );
+            errand.attempt = AttemptModel::UnderWay;
+            let requests = errand.requests;
+            assert_eq!(
+                request.attempt, requests,
+                "orderfeed-attempt counts requests"
+            );
+            let sent = &self.payloads[&request.payload_id];
+            let orders: Vec<&SimOrder> = sent
+                .seqs
+                .iter()
+                .map(|&seq| order_of(producers, seq))
+                .collect();
+            let (event, body) = body_of(&orders);
+            assert_eq!(request.event, event, "orderfeed-event");
+            assert_eq!(request.body, body.as_bytes(), "D22: one id is one body");
+            if let Some(ended_ms) = ended_ms {
+                let passed_ms = true_ms - ended_ms + forgiven_ms;
+                let passed = Duration::from_millis(u64::try_from(passed_ms).expect("later"));
+                let interval = hook.policy.payload_interval;
+                assert!(passed >= interval, "D4: a resend after {passed:?}");
+            }
+            self.sent(request.payload_id).posts += 1;
+            return;
+        }
+        assert!(
+            health.sends() || is_asked,
+            "D13, D19: {health:?}, and sends"
+        );
+        assert!(hook.policy.active || is_asked, "D24: inactive, and sends");
+        assert!(!paused || is_asked, "D24: paused, and sends");
         let head = self.head(webhook_id, request.payload_id);
         assert!(head.in_flight, "D19: sent before the ledger knew");
         assert_eq!(
@@ -842,7 +1289,7 @@ impl Oracle {
             );
             let wait = head.wait;
             assert!(
-                passed >= wait,
+                passed >= wait || is_asked,
                 "D9: goes again after {passed:?}, not {wait:?}"
             );
         }
@@ -876,6 +1323,13 @@ impl Oracle {
         let model = self.model(webhook_id);
         model.ended_ms = Some(true_ms);
         model.forgiven_ms = 0;
+        let under_way = |(_, errand): &(&PayloadId, &ErrandModel)| {
+            errand.attempt == AttemptModel::UnderWay && errand.in_flight
+        };
+        let errand = model.course.errands.iter().find(under_way);
+        if let Some(payload_id) = errand.map(|(id, _)| *id) {
+            return self.errand_answered(webhook_id, payload_id, policy, outcome, now);
+        }
         let course = &model.course;
         let failing_for = now - course.failing_since.unwrap_or(now);
         let (health, counted) = (
@@ -953,7 +1407,11 @@ impl Oracle {
         head.counted += u32::from(judged.counted);
         head.wait = judged.wait;
         course.ended = Some(now);
-        course.health = judged.health;
+        if health.sends() {
+            course.health = judged.health;
+        }
+        // Somebody may have asked for it: that is done.
+        course.errands.remove(&payload_id);
         course.failing_since = match judged.state {
             PayloadState::Delivered => None,
             _ => course.failing_since.or(Some(now)),
@@ -970,12 +1428,71 @@ impl Oracle {
         });
     }
 
+    /// A resend was answered: it counts, and goes again or not (D9); where the webhook stands
+    /// changes only for the better (D21).
+    fn errand_answered(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        policy: &Policy,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) {
+        let course = &mut self.model(webhook_id).course;
+        let before = course.clone();
+        let errand = course.errands.get_mut(&payload_id).expect("an errand");
+        errand.in_flight = false;
+        errand.attempt = AttemptModel::Ended;
+        errand.interruptions = 0;
+        errand.counted += 1;
+        let number = errand.requests;
+        let asked = match outcome {
+            Outcome::Answered { retry_after, .. } => retry_after.unwrap_or_default(),
+            Outcome::TimedOut { .. } | Outcome::Broken { .. } => Duration::ZERO,
+        };
+        let wait = policy.retry_gap.max(asked.min(Duration::from_hours(24)));
+        errand.due = Some(now + wait);
+        let allowed = match policy.retry_attempts {
+            RetryAttempts::Times(times) => errand.counted <= times,
+            RetryAttempts::Unlimited => true,
+        };
+        let failed_as = match outcome {
+            Outcome::Answered { .. } => AttemptOutcome::Failed,
+            Outcome::TimedOut { phase } | Outcome::Broken { phase } => match phase.as_str() {
+                "dns" | "connect" | "tls" => AttemptOutcome::Failed,
+                _ => AttemptOutcome::Unknown,
+            },
+        };
+        let (state, outcome) = if rules::is_success(outcome, policy) {
+            course.failing_since = None;
+            if course.health.sends() {
+                course.health = Health::Up;
+            }
+            (PayloadState::Delivered, AttemptOutcome::Delivered)
+        } else if allowed {
+            (PayloadState::Pending, failed_as)
+        } else {
+            (PayloadState::Failed, failed_as)
+        };
+        if state != PayloadState::Pending {
+            course.errands.remove(&payload_id);
+        }
+        course.ran(now);
+        self.model(webhook_id).unrecorded = Some(Unrecorded {
+            payload_id,
+            number,
+            outcome,
+            state,
+            before,
+        });
+    }
+
     // The end.
 
     /// Whether somebody must resume a webhook before its orders can go.
     pub(crate) fn needs_resuming(&self) -> bool {
-        let stands_still = |webhook_id| !self.hooks[webhook_id].course.health.sends();
-        self.present.iter().any(stands_still)
+        let mut present = self.present.iter();
+        present.any(|&webhook_id| self.stands_still(webhook_id))
     }
 
     /// Conservation (D11, D18, D25): every order that is a webhook's is in one of its payloads, or
@@ -988,6 +1505,8 @@ impl Oracle {
                 model.course.head.is_none(),
                 "{webhook_id:?}: a payload is left pending"
             );
+            let errands = &model.course.errands;
+            assert!(errands.is_empty(), "D20: resends are left: {errands:?}");
             let current = model.epochs.last().map(|(_, select)| select);
             for (seq, order) in (1..).zip(producers.orders()) {
                 let carried = model.carried.contains_key(&order.number);
@@ -1013,7 +1532,10 @@ impl Oracle {
                     .any(|order| order.number == *number);
                 assert!(known, "order {number} in {payload_id} was never queued");
                 let sent = &self.payloads[payload_id];
-                assert!(sent.posts > 0, "{payload_id} was never sent");
+                assert!(
+                    sent.posts > 0 || sent.state == PayloadState::Discarded,
+                    "{payload_id} was never sent"
+                );
             }
         }
     }
@@ -1025,9 +1547,19 @@ impl Oracle {
     ) -> Vec<(WebhookId, Seq, OrderType, Vec<PayloadId>)> {
         let mut all = Vec::new();
         for &webhook_id in &self.present {
-            let carried = &self.hooks[&webhook_id].carried;
+            let Model {
+                carried, copies, ..
+            } = &self.hooks[&webhook_id];
             for (seq, order) in (1..).zip(producers.orders()) {
-                let payloads = carried.get(&order.number).copied().into_iter().collect();
+                let holds = |id: &&PayloadId| self.payloads[*id].seqs.contains(&seq);
+                let copies = copies.iter().filter(holds);
+                let mut payloads: Vec<PayloadId> = carried
+                    .get(&order.number)
+                    .into_iter()
+                    .chain(copies)
+                    .copied()
+                    .collect();
+                payloads.sort();
                 all.push((webhook_id, Seq(seq), order.order_type, payloads));
             }
         }

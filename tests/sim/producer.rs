@@ -24,6 +24,8 @@ pub(crate) const LEDGER_ID: &str = "ledger-of-the-simulation";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SimOrder {
     pub(crate) number: i64,
+    /// Its tracking number: its own, or an earlier order's, of which it is a later version.
+    pub(crate) tracking: i64,
     pub(crate) order_type: OrderType,
     pub(crate) action: &'static str,
     pub(crate) site: Option<&'static str>,
@@ -134,13 +136,23 @@ impl Producers {
             (false, 0) => format!(",\"Note\":\"{}\"", "x".repeat(dice.below(150))),
             (false, _) => String::new(),
         };
+        let earlier = self
+            .orders
+            .iter()
+            .filter(|order| order.order_type == order_type);
+        let earlier: Vec<i64> = earlier.map(|order| order.tracking).collect();
+        let tracking = match earlier.is_empty() || dice.permille(600) {
+            true => number,
+            false => dice.one_of(&earlier),
+        };
         SimOrder {
             number,
+            tracking,
             order_type,
             action,
             site,
             broken,
-            body: format!("{{\"TrackingNumber\":{number}{site_member}{note}}}"),
+            body: format!("{{\"TrackingNumber\":{tracking}{site_member}{note}}}"),
         }
     }
 

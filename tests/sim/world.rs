@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use orderfeed::clock::{Clock, WallTime};
 use orderfeed::daemon::lane::Settings;
+use orderfeed::feed::errand::Told;
 use orderfeed::feed::lane::Wait;
 use orderfeed::feed::order::Seq;
 use orderfeed::feed::outcome::Outcome;
@@ -384,7 +385,8 @@ impl World {
     pub(crate) fn recorded(&mut self, commit: &Commit) {
         let webhook_id = commit.webhook_id;
         let stopping = self.life().stopping;
-        self.oracle.recorded(commit, stopping, &self.producers);
+        let now = self.now();
+        self.oracle.recorded(commit, stopping, now, &self.producers);
         let lane = &commit.lane;
         let changes: Vec<String> = commit.changes.iter().map(trace::of_change).collect();
         self.tell(
@@ -421,8 +423,13 @@ impl World {
             ),
         );
         let hook = self.hook_of(webhook_id, settings);
-        self.oracle
-            .posts(webhook_id, &hook, request, self.clocks.true_ms());
+        self.oracle.posts(
+            webhook_id,
+            &hook,
+            request,
+            self.clocks.true_ms(),
+            &self.producers,
+        );
         let posting = Posting {
             request: request.clone(),
             hook,
@@ -496,14 +503,19 @@ impl World {
             &format!("waits until {until:?}: {}", wait.state.as_str()),
         );
         // What it does not know yet wakes it at once.
-        let settings_seen = match self.berth(webhook_id).blocked {
-            Blocked::Until { settings_seen, .. } => settings_seen,
-            Blocked::No | Blocked::Posting(_) => 0,
+        let (settings_seen, heard) = match self.berth(webhook_id).blocked {
+            Blocked::Until {
+                settings_seen,
+                heard,
+                ..
+            } => (settings_seen, heard),
+            Blocked::No | Blocked::Posting(_) => (0, 0),
         };
         let berth = self.berth(webhook_id);
         // One that was removed is about to be told so.
         let subscribed = self.life().subscribed.contains_key(&webhook_id);
-        if berth.settings_changes != settings_seen || !subscribed {
+        let news = self.life().asked != heard;
+        if berth.settings_changes != settings_seen || !subscribed || news {
             return;
         }
         let current = berth.settings.is_some().then(|| berth.current());
@@ -567,12 +579,11 @@ impl World {
         let now = Timestamp::from_ms(reading.boottime_ms + ahead_ms(ledger.clock()));
         self.oracle.opened(now, &self.clocks);
         for (webhook_id, name) in ledger.webhooks().expect("webhooks") {
-            let lane = ledger.lane(webhook_id).expect("a lane");
-            if lane.standing.trouble().is_some() {
-                let commit = Commit::new(webhook_id, lane.resumed(), reading.wall);
-                ledger.record(&[commit]).expect("recorded");
-                self.oracle.resumed(webhook_id);
-                trace::tell(self.clocks.true_ms(), &name, "is resumed");
+            if self.oracle.stands_still(webhook_id) {
+                let told = ledger.tell(webhook_id, &Told::Resume, reading.wall);
+                told.expect("it is kept");
+                self.oracle.told(webhook_id, Told::Resume);
+                trace::tell(self.clocks.true_ms(), &name, "is told to resume");
             }
         }
     }
