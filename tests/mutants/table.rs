@@ -12,7 +12,7 @@ pub(crate) struct Mutant {
 }
 
 /// All of them, in the order of the rules.
-pub(crate) const MUTANTS: [Mutant; 25] = [
+pub(crate) const MUTANTS: [Mutant; 33] = [
     Mutant {
         name: "a payload larger than payload_max_bytes",
         rule: "D1",
@@ -182,6 +182,62 @@ pub(crate) const MUTANTS: [Mutant; 25] = [
         file: "src/feed/lane.rs",
         find: "pub const INTERRUPTIONS_MAX: u32 = 3;",
         replace: "pub const INTERRUPTIONS_MAX: u32 = 300;",
+    },
+    Mutant {
+        name: "the resend of what is pending, and then once more",
+        rule: "D20",
+        file: "src/daemon/lane.rs",
+        find: "        self.drop_errand(head.payload.id, None, shell);\n",
+        replace: "",
+    },
+    Mutant {
+        name: "asked for meanwhile, and not heard",
+        rule: "D20, D21",
+        file: "src/daemon/lane.rs",
+        find: "        if shell.has_news() {\n            // So it is",
+        replace: "        if shell.has_news() && shell.stopping() {\n            // So it is",
+    },
+    Mutant {
+        name: "new payloads before a resend",
+        rule: "D21",
+        file: "src/feed/lane.rs",
+        find: "    if errand_due.is_some_and(|due| due <= now) {\n",
+        replace: "    if errand_due.is_some_and(|due| due <= now && waiting == &Waiting::default()) {\n",
+    },
+    Mutant {
+        name: "a resend that is not paced",
+        rule: "D4, D21",
+        file: "src/feed/lane.rs",
+        find: "due.max(if unpaced { now } else { paced_until })",
+        replace: "due.max(if unpaced { paced_until } else { now })",
+    },
+    Mutant {
+        name: "a retry put off by a resend",
+        rule: "D21",
+        file: "src/feed/lane.rs",
+        find: "                head.retry_wait = (before + head.retry_wait) - ended;\n",
+        replace: "                head.retry_wait = head.retry_wait.max(before - ended);\n",
+    },
+    Mutant {
+        name: "an old version over a newer one",
+        rule: "D23",
+        file: "src/daemon/lane.rs",
+        find: "                    false => shell.superseded(&self.lane, payload).await?,\n",
+        replace: "                    false => None,\n",
+    },
+    Mutant {
+        name: "delivered, and failed because a resend did",
+        rule: "D20",
+        file: "src/store/ledger/errands.rs",
+        find: "state = CASE state WHEN 'delivered' THEN state ELSE 'failed' END,",
+        replace: "state = 'failed',",
+    },
+    Mutant {
+        name: "paused, and sends",
+        rule: "D24",
+        file: "src/feed/lane.rs",
+        find: "    if lane.paused.is_some() {\n",
+        replace: "    if lane.paused.is_some() && lane.seals > 1_000_000 {\n",
     },
     Mutant {
         name: "inactive, and sends",
