@@ -341,10 +341,15 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         grants: reins.inbox.as_ref().map(Inbox::grants),
         reloads,
     };
-    let front = Rc::new(Front::new(shared, config_in_force, asked));
+    let front = Front::new(shared, config_in_force, asked);
     let mut serving = JoinSet::new();
-    if let Some(mut inbox) = reins.inbox.take() {
-        serving.spawn_local(async move { inbox.serve(front, std::future::pending()).await });
+    match reins.inbox.take() {
+        Some(mut inbox) => {
+            let front = Rc::new(front);
+            serving.spawn_local(async move { inbox.serve(front, std::future::pending()).await });
+        }
+        // It has handles of the stores, which are closed when the last of these is gone.
+        None => drop(front),
     }
     let lasting = match lanes.begin(&config, &mut reins.stop).await {
         Ok(true) => {

@@ -8,7 +8,6 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
 use super::Grants;
+use super::api::Error;
 use super::caller::Caller;
 use super::desk::Desk;
 use super::routes;
@@ -122,7 +122,7 @@ impl Connections {
                     self.tasks.len()
                 );
             }
-            refuse(stream);
+            refuse(&stream);
             return;
         }
         *self.of_user.entry(uid).or_default() += 1;
@@ -179,8 +179,17 @@ async fn talk(
 }
 
 /// Tells a caller that there are too many, as far as that goes without waiting.
-fn refuse(mut stream: UnixStream) {
-    const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 115\r\n\r\n{\"error\":{\"code\":\"too_many\",\"message\":\"too many connections are open; end some of them (16 a user, 64 in all)\"}}\r\n\r\n";
-    drop(stream.try_write(ANSWER.as_bytes()));
-    drop(stream.shutdown());
+fn refuse(stream: &UnixStream) {
+    let error = Error::unavailable(
+        "too_many",
+        format!(
+            "too many connections are open; end some of them ({CONNECTIONS_MAX_OF_ONE} a user, {CONNECTIONS_MAX} in all)"
+        ),
+    );
+    let body = error.to_json().to_string();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    drop(stream.try_write(answer.as_bytes()));
 }

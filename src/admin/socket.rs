@@ -14,7 +14,14 @@ use std::path::{Path, PathBuf};
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    file: (u64, u64),
+    file: Identity,
+}
+
+/// Device, inode and when it was made, in nanoseconds: an inode's number is given again.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(about: &fs::Metadata) -> Identity {
+    (about.dev(), about.ino(), about.mtime(), about.mtime_nsec())
 }
 
 impl Socket {
@@ -62,7 +69,7 @@ impl Socket {
         let named = fs::set_permissions(&beside, Permissions::from_mode(0o660))
             .and_then(|()| listener.set_nonblocking(true))
             .and_then(|()| fs::symlink_metadata(&beside))
-            .and_then(|about| fs::rename(&beside, path).map(|()| (about.dev(), about.ino())));
+            .and_then(|about| fs::rename(&beside, path).map(|()| identity(&about)));
         match named {
             Ok(file) => Ok(Self {
                 listener,
@@ -79,8 +86,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|about| (about.dev(), about.ino()) == self.file);
+        let is_ours =
+            fs::symlink_metadata(&self.path).is_ok_and(|about| identity(&about) == self.file);
         if is_ours {
             drop(fs::remove_file(&self.path));
         }

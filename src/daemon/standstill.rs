@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info};
 
 use super::Stores;
-use crate::admin::api::{self, Error, act};
+use crate::admin::api::{self, Error};
 use crate::admin::desk::{Ground, Inbox, Operator, Task};
 use crate::clock::WallTime;
 
@@ -68,38 +68,6 @@ impl Operator for Standstill {
     }
 
     fn reload(&self, _dry_run: bool) -> Task<Result<api::Reloaded, Error>> {
-        self.refuse()
-    }
-
-    fn resend(&self, _asked: act::Resend) -> Task<Result<act::Resends, Error>> {
-        self.refuse()
-    }
-
-    fn discard(&self, _id: String, _asked: act::Discard) -> Task<Result<act::Discarded, Error>> {
-        self.refuse()
-    }
-
-    fn pause(&self, _webhook: String, _by: String) -> Task<Result<act::Told, Error>> {
-        self.refuse()
-    }
-
-    fn resume(&self, _webhook: String) -> Task<Result<act::Told, Error>> {
-        self.refuse()
-    }
-
-    fn retry_now(&self, _webhook: String) -> Task<Result<act::Told, Error>> {
-        self.refuse()
-    }
-
-    fn test(&self, _webhook: String, _asked: act::Test) -> Task<Result<act::Tests, Error>> {
-        self.refuse()
-    }
-
-    fn withdraw(
-        &self,
-        _tracking_number: String,
-        _asked: act::Withdraw,
-    ) -> Task<Result<act::Withdrawn, Error>> {
         self.refuse()
     }
 
