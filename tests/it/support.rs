@@ -159,6 +159,22 @@ impl Site {
         Daemon { child, log }
     }
 
+    /// What the daemon says when it finds that queue and ledger do not belong together; it is
+    /// stopped then.
+    pub(crate) fn standstill(&self) -> String {
+        let daemon = self.spawn(&[]);
+        daemon.wait_for_line("The daemon stands still");
+        let (status, log) = daemon.stop();
+        assert!(status.success(), "{log:#?}");
+        let last = log.iter().position(|line| line.contains("stands still"));
+        let told = log[..=last.unwrap()].join("\n");
+        // Without the time of day.
+        let told = told
+            .split_once(" ERROR ")
+            .map_or(told.as_str(), |(_, told)| told);
+        told.replace(self.folder.to_str().unwrap(), ".")
+    }
+
     /// A producer's own connection.
     pub(crate) fn producer(&self) -> Connection {
         let conn = Connection::open(self.queue()).unwrap();

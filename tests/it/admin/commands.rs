@@ -8,10 +8,16 @@ use crate::support::{Receiver, Site};
 #[test]
 fn without_a_daemon_it_says_so() {
     let site = Site::new("");
-    assert_snapshot!(site.told(&["reload"]), @"");
+    assert_snapshot!(site.told(&["reload"]), @"
+    orderfeed: the daemon can't be reached at ./admin.sock: there is no socket; does it run? (`systemctl status orderfeed`, or start it with `orderfeed run`)
+    [exit 3]
+    ");
     let daemon = site.start();
     daemon.kill();
-    assert_snapshot!(site.told(&["tail"]), @"");
+    assert_snapshot!(site.told(&["tail"]), @"
+    orderfeed: the daemon can't be reached at ./admin.sock: nobody answers there; does it run? (`systemctl status orderfeed`, or start it with `orderfeed run`)
+    [exit 3]
+    ");
 }
 
 #[test]
@@ -19,16 +25,27 @@ fn a_broken_file_fails_the_reload_with_all_that_is_wrong() {
     let receiver = Receiver::ok();
     let site = Site::new(&receiver.webhook("erp", ""));
     let daemon = site.start();
-    assert_snapshot!(site.told(&["reload"]), @"");
+    assert_snapshot!(site.told(&["reload"]), @"
+    ./config.toml is reloaded
+    [exit 0]
+    ");
     site.enqueue("purchase_order", 1..=1);
     receiver.wait_for(1);
     site.configure(&receiver.webhook("erp", "active = false"));
-    assert_snapshot!(site.told(&["reload", "--dry-run"]), @"");
+    assert_snapshot!(site.told(&["reload", "--dry-run"]), @"
+    ./config.toml is valid
+    erp: inactive; nothing waits
+    [exit 0]
+    ");
     // The old one holds: nothing was reloaded.
     site.enqueue("purchase_order", 2..=2);
     receiver.wait_for(2);
     site.configure(&receiver.webhook("erp", "retry_gapp = \"1s\"\npayload_max_items = 0"));
-    assert_snapshot!(site.told(&["reload"]), @"");
+    assert_snapshot!(site.told(&["reload"]), @r#"
+    orderfeed: ./config.toml:10: webhook.erp.retry_gapp: unknown key; did you mean "retry_gap"?
+    ./config.toml:11: webhook.erp.payload_max_items: found 0, allowed is a whole number from 1 to 10000
+    [exit 2]
+    "#);
     let (status, answer) = Asked(&site).call("POST", "/v1/reload", "");
     assert_eq!(
         (status, &answer["error"]["code"]),
@@ -120,7 +137,10 @@ fn there_is_a_manual_page_for_each_command() {
     let site = Site::bare("");
     let page = site.told(&["man", "reload"]);
     assert!(page.contains(".TH orderfeed-reload 1"), "{page}");
-    assert_snapshot!(site.told(&["man", "fly"]), @"");
+    assert_snapshot!(site.told(&["man", "fly"]), @r#"
+    orderfeed: there is no command "fly"; `orderfeed --help` lists them
+    [exit 2]
+    "#);
     assert_eq!(site.told(&["man", "--to", "."]), "[exit 0]");
     let help = site.told(&["--help"]);
     let commands = help

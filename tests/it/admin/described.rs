@@ -314,7 +314,7 @@ fn each_call_answers_as_it_is_described() {
 /// Each refusal that it says a call may answer with, as far as one can bring it about.
 #[test]
 fn refusals_are_as_they_are_described() {
-    let mut described = Described::load();
+    let described = Described::load();
     let site = Site::new("");
     let _daemon = site.start();
     let asked = Asked(&site);
