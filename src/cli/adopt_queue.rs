@@ -15,7 +15,7 @@ use crate::store::queue::Queue;
 /// A daemon that stands still because of it goes on at once; without one, the next start does.
 /// Orders that were delivered before, and are sent again by this, get new payload ids.
 #[derive(Debug, clap::Args)]
-#[group(id = "which", required = true, multiple = false, args = ["resend_from", "all_new"])]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["resend_from", "all_new"]))]
 pub(super) struct Args {
     /// Send the orders from this seq on
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]

@@ -11,13 +11,13 @@ use crate::feed::order::OrderType;
 
 /// Send a payload again, an order of it, the latest payload of an order, or all that failed
 #[derive(Debug, clap::Args)]
-#[group(id = "which", required = true, multiple = true, args = ["payload_id", "tracking_number", "failed"])]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["payload_id", "tracking_number", "failed"]))]
 pub(super) struct Args {
     /// This payload; with --tracking-number, only that order of it
     #[arg(add = complete::payloads(), conflicts_with = "failed")]
     payload_id: Option<String>,
     /// The latest payload that carried this order
-    #[arg(long, value_name = "NUMBER", conflicts_with = "failed")]
+    #[arg(long, value_name = "N", conflicts_with = "failed")]
     tracking_number: Option<String>,
     /// All payloads that failed
     #[arg(long)]

@@ -292,7 +292,7 @@ fn adopt_queue() {
     A daemon that stands still because of it goes on at once; without one, the next start does. Orders
     that were delivered before, and are sent again by this, get new payload ids.
 
-    Usage: orderfeed adopt-queue [OPTIONS] <--resend-from <SEQ>|--all-new|--json>
+    Usage: orderfeed adopt-queue [OPTIONS] <--resend-from <SEQ>|--all-new>
 
     Options:
           --config <FILE>
@@ -572,50 +572,207 @@ fn webhooks_show() {
 
 #[test]
 fn resend() {
-    insta::assert_snapshot!(help(&["resend"]), @"");
+    insta::assert_snapshot!(help(&["resend"]), @"
+    Send a payload again, an order of it, the latest payload of an order, or all that failed
+
+    Usage: orderfeed resend [OPTIONS] <PAYLOAD_ID|--tracking-number <N>|--failed>
+
+    Arguments:
+      [PAYLOAD_ID]  This payload; with --tracking-number, only that order of it
+
+    Options:
+          --config <FILE>             The configuration file [default: $ORDERFEED_CONFIG, or
+                                      /etc/orderfeed/config.toml]
+          --tracking-number <N>  The latest payload that carried this order
+          --failed                    All payloads that failed
+          --since <TIME>              Of those, the ones that failed since: 2h (ago), or
+                                      2026-01-31T23:59:59Z
+          --until <TIME>              Of those, the ones that failed before: 2h (ago), or
+                                      2026-01-31T23:59:59Z
+          --webhook <NAME>            Only to this webhook
+          --type <TYPE>               Only orders of this type: purchase_order, transfer_order or
+                                      work_order
+          --as-new                    Under a new id, and made anew: for when it was made wrongly, or
+                                      the receiver drops repeated ids
+          --force                     Also orders of which a later version was delivered since, which
+                                      they would overwrite
+          --skip-superseded           Without the orders of which a later version was delivered since
+          --dry-run                   Only show what would go where
+          --json                      Print JSON, as the admin socket answers
+      -h, --help                      Print help
+    ");
 }
 
 #[test]
 fn discard() {
-    insta::assert_snapshot!(help(&["discard"]), @"");
+    insta::assert_snapshot!(help(&["discard"]), @"
+    Give a payload up: it is not sent any more, and what waits behind it goes on
+
+    Usage: orderfeed discard [OPTIONS] --reason <TEXT> <PAYLOAD_ID>
+
+    Arguments:
+      <PAYLOAD_ID>  The payload, neither in flight nor delivered
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --reason <TEXT>  Why; it is shown with the payload
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn withdraw() {
-    insta::assert_snapshot!(help(&["withdraw"]), @"");
+    insta::assert_snapshot!(help(&["withdraw"]), @"
+    Take an order back from every webhook for which it is not yet in a payload
+
+    Usage: orderfeed withdraw [OPTIONS] <TRACKING_NUMBER>
+
+    Arguments:
+      <TRACKING_NUMBER>  The order's tracking number
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --type <TYPE>    Its type, where the number is that of several: purchase_order, transfer_order
+                           or work_order
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn test() {
-    insta::assert_snapshot!(help(&["test"]), @"");
+    insta::assert_snapshot!(help(&["test"]), @"
+    Send a webhook one test request a trigger: without orders, and marked as a test
+
+    Usage: orderfeed test [OPTIONS] <NAME>
+
+    Arguments:
+      <NAME>  The webhook's name
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --now            Although the webhook's payload_interval is not over
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn pause() {
-    insta::assert_snapshot!(help(&["pause"]), @"");
+    insta::assert_snapshot!(help(&["pause"]), @"
+    Pause a webhook: its orders wait until `orderfeed resume`, also over restarts
+
+    Usage: orderfeed pause [OPTIONS] <NAME>
+
+    Arguments:
+      <NAME>  The webhook's name
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn retry_now() {
-    insta::assert_snapshot!(help(&["retry-now"]), @"");
+    insta::assert_snapshot!(help(&["retry-now"]), @"
+    Let a webhook try again now, not when its retry is due
+
+    Usage: orderfeed retry-now [OPTIONS] <NAME>
+
+    Arguments:
+      <NAME>  The webhook's name
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn reload() {
-    insta::assert_snapshot!(help(&["reload"]), @"");
+    insta::assert_snapshot!(help(&["reload"]), @"
+    Let the daemon read its configuration again: all of it, or nothing if something is wrong
+
+    Usage: orderfeed reload [OPTIONS]
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --dry-run        Only say what would become of it
+          --json           Print JSON, as the admin socket answers
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn tail() {
-    insta::assert_snapshot!(help(&["tail"]), @"");
+    insta::assert_snapshot!(help(&["tail"]), @"
+    Show what happens as it happens, until Ctrl-C: orders noticed, payloads, attempts, webhooks
+
+    Usage: orderfeed tail [OPTIONS]
+
+    Options:
+          --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
+                           /etc/orderfeed/config.toml]
+          --json           Print one JSON object a line, as the admin socket sends them
+      -h, --help           Print help
+    ");
 }
 
 #[test]
 fn completions() {
-    insta::assert_snapshot!(help(&["completions"]), @"");
+    insta::assert_snapshot!(help(&["completions"]), @"
+    Print what makes a shell complete commands, webhooks and payload ids
+
+    For bash, in ~/.bashrc: source <(orderfeed completions bash)
+
+    Usage: orderfeed completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>
+              bash, zsh, fish, elvish or powershell
+          
+              [possible values: bash, zsh, fish, elvish, powershell]
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
 }
 
 #[test]
 fn man() {
-    insta::assert_snapshot!(help(&["man"]), @"");
+    insta::assert_snapshot!(help(&["man"]), @"
+    Print the manual page of orderfeed, or of one of its commands
+
+    To read it: orderfeed man | man -l -
+
+    Usage: orderfeed man [OPTIONS] [COMMAND]
+
+    Arguments:
+      [COMMAND]
+              The command
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --to <FOLDER>
+              Write all pages into this folder instead: orderfeed.1, orderfeed-check.1, ...
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
 }

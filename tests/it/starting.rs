@@ -118,9 +118,9 @@ fn another_queue_is_noticed_and_can_be_adopted() {
     assert!(site.run(&["init"]).0.success());
     site.enqueue("work_order", 11..=12);
     assert_snapshot!(site.standstill(), @"
-    orderfeed: the queue ./q/queue.db is not the one that the ledger ./l/ledger.db fed from: it was replaced
-    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
-    [exit 5]
+    the queue ./q/queue.db is not the one that the ledger ./l/ledger.db fed from: it was replaced
+        Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+        The daemon stands still until then; it answers on the admin socket.
     ");
     assert_snapshot!(site.told(&["adopt-queue"]), @"
     error: the following required arguments were not provided:
@@ -150,15 +150,15 @@ fn a_lost_ledger_is_noticed() {
     let receiver = Receiver::ok();
     let site = delivered(&receiver);
     fs::remove_file(site.ledger()).unwrap();
-    assert_snapshot!(site.standstill(), @"
+    assert_snapshot!(site.told(&["run"]), @"
     orderfeed: ./l/ledger.db does not exist; `orderfeed init` makes the queue and the ledger
     [exit 5]
     ");
     assert!(site.run(&["init"]).0.success());
     assert_snapshot!(site.standstill(), @"
-    orderfeed: the queue ./q/queue.db was fed from by another ledger, not by ./l/ledger.db: the ledger was lost, replaced, or belongs to another queue, and so it can't tell which orders were delivered
-    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
-    [exit 5]
+    the queue ./q/queue.db was fed from by another ledger, not by ./l/ledger.db: the ledger was lost, replaced, or belongs to another queue, and so it can't tell which orders were delivered
+        Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+        The daemon stands still until then; it answers on the admin socket.
     ");
     assert_snapshot!(site.told(&["adopt-queue", "--resend-from", "3"]), @"
     The ledger ./l/ledger.db goes on with the queue ./q/queue.db, from order 3 on; its newest order is 3.
@@ -180,16 +180,16 @@ fn an_older_copy_of_the_queue_is_noticed() {
     daemon.stop();
     fs::write(site.queue(), copy).unwrap();
     assert_snapshot!(site.standstill(), @"
-    orderfeed: the queue ./q/queue.db ends at order 0, and the ledger has seen order 3: the queue was restored from an older copy
-    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
-    [exit 5]
+    the queue ./q/queue.db ends at order 0, and the ledger has seen order 3: the queue was restored from an older copy
+        Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+        The daemon stands still until then; it answers on the admin socket.
     ");
     // Also when other orders took the lost ones' places.
     site.enqueue("work_order", 11..=14);
     assert_snapshot!(site.standstill(), @"
-    orderfeed: order 1 is no longer in the queue: the queue ./q/queue.db was replaced or restored from a copy
-    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
-    [exit 5]
+    order 1 is no longer in the queue: the queue ./q/queue.db was replaced or restored from a copy
+        Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+        The daemon stands still until then; it answers on the admin socket.
     ");
 }
 
@@ -209,9 +209,9 @@ fn an_older_copy_of_the_ledger_is_noticed() {
         .find(|word| word.starts_with("pl_"))
         .unwrap_or("none");
     assert_snapshot!(told.replace(id, "pl_…,"), @"
-    orderfeed: the ledger ./l/ledger.db does not know payload pl_…, which was made from this queue: it was restored from an older copy, and does not know all that was delivered
-    Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
-    [exit 5]
+    the ledger ./l/ledger.db does not know payload pl_…, which was made from this queue: it was restored from an older copy, and does not know all that was delivered
+        Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
+        The daemon stands still until then; it answers on the admin socket.
     ");
     assert_eq!(receiver.arrived().len(), 1);
 }
