@@ -581,25 +581,23 @@ fn resend() {
       [PAYLOAD_ID]  This payload; with --tracking-number, only that order of it
 
     Options:
-          --config <FILE>             The configuration file [default: $ORDERFEED_CONFIG, or
-                                      /etc/orderfeed/config.toml]
+          --config <FILE>        The configuration file [default: $ORDERFEED_CONFIG, or
+                                 /etc/orderfeed/config.toml]
           --tracking-number <N>  The latest payload that carried this order
-          --failed                    All payloads that failed
-          --since <TIME>              Of those, the ones that failed since: 2h (ago), or
-                                      2026-01-31T23:59:59Z
-          --until <TIME>              Of those, the ones that failed before: 2h (ago), or
-                                      2026-01-31T23:59:59Z
-          --webhook <NAME>            Only to this webhook
-          --type <TYPE>               Only orders of this type: purchase_order, transfer_order or
-                                      work_order
-          --as-new                    Under a new id, and made anew: for when it was made wrongly, or
-                                      the receiver drops repeated ids
-          --force                     Also orders of which a later version was delivered since, which
-                                      they would overwrite
-          --skip-superseded           Without the orders of which a later version was delivered since
-          --dry-run                   Only show what would go where
-          --json                      Print JSON, as the admin socket answers
-      -h, --help                      Print help
+          --failed               All payloads that failed
+          --since <TIME>         Of those, the ones that failed since: 2h (ago), or 2026-01-31T23:59:59Z
+          --until <TIME>         Of those, the ones that failed before: 2h (ago), or
+                                 2026-01-31T23:59:59Z
+          --webhook <NAME>       Only to this webhook
+          --type <TYPE>          Only orders of this type: purchase_order, transfer_order or work_order
+          --as-new               Under a new id, and made anew: for when it was made wrongly, or the
+                                 receiver drops repeated ids
+          --force                Also orders of which a later version was delivered since, which they
+                                 would overwrite
+          --skip-superseded      Without the orders of which a later version was delivered since
+          --dry-run              Only show what would go where
+          --json                 Print JSON, as the admin socket answers
+      -h, --help                 Print help
     ");
 }
 
