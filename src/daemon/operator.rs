@@ -187,7 +187,7 @@ impl Hand {
         let webhooks = self.webhooks(ask.webhook.as_deref())?;
         let mut found = Vec::new();
         let mut is_queued = false;
-        for order_type in order_type.map_or(OrderType::ALL.to_vec(), |one| vec![one]) {
+        for order_type in order_type.map_or_else(|| OrderType::ALL.to_vec(), |one| vec![one]) {
             let versions = self.versions(number, order_type).await?;
             is_queued |= !versions.is_empty();
             for (webhook_id, webhook) in &webhooks {

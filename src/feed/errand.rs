@@ -204,3 +204,72 @@ pub enum Told {
         reason: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::lane::Head;
+    use super::super::policy::RetryAttempts;
+    use super::*;
+
+    fn answered(status: u16) -> Outcome {
+        Outcome::Answered {
+            status,
+            retry_after: Some(Duration::from_secs(90)),
+        }
+    }
+
+    fn resend() -> Errand {
+        Errand::resend(Head::example().payload, None, 4, false)
+    }
+
+    /// D9, D21: every failed attempt counts, wherever the webhook stands, and `orderfeed-attempt`
+    /// counts on.
+    #[test]
+    fn d21_a_resend_is_retried_like_any_other_and_changes_no_standing() {
+        let policy = Policy {
+            retry_attempts: RetryAttempts::Times(1),
+            retry_gap: Duration::from_mins(1),
+            ..Policy::default()
+        };
+        let standing = Standing::Deactivated(super::super::lane::Trouble::default());
+        let first = resend().begun();
+        assert_eq!((first.attempts(), first.in_flight), (5, true));
+        let verdict = judge_errand(&answered(503), &first, &standing, &policy);
+        let expected = Verdict::Retry {
+            wait: Duration::from_secs(90),
+            counted: true,
+            standing: standing.clone(),
+        };
+        assert_eq!(verdict, expected);
+        let again = first
+            .settled(&verdict, Timestamp::from_ms(1_000))
+            .expect("again");
+        assert_eq!(
+            (again.due, again.counted),
+            (Some(Timestamp::from_ms(91_000)), 1)
+        );
+        let last = judge_errand(&answered(410), &again.begun(), &standing, &policy);
+        let expected = Verdict::Failed {
+            reason: "answered 410".to_owned(),
+            standing,
+        };
+        assert_eq!(last, expected);
+        assert_eq!(again.settled(&last, Timestamp::from_ms(2_000)), None);
+    }
+
+    /// D19: three in a row, and it waits for somebody.
+    #[test]
+    fn d19_an_interrupted_resend_goes_again_twice() {
+        let at_once = Some(Timestamp::from_ms(0));
+        let mut errand = resend();
+        for due in [at_once, at_once, None] {
+            errand = errand.begun().interrupted().expect("again");
+            assert_eq!(
+                (errand.due, errand.counted, errand.in_flight),
+                (due, 0, false)
+            );
+        }
+    }
+}

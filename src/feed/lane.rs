@@ -254,7 +254,7 @@ impl Head {
     pub(super) fn example() -> Self {
         Self {
             payload: Payload {
-                id: super::payload::PayloadId::new(Timestamp::from_ms(1), [1; 10]),
+                id: PayloadId::new(Timestamp::from_ms(1), [1; 10]),
                 order_type: OrderType::PurchaseOrder,
                 action: super::order::Action::default(),
                 members: super::payload::Members::new(vec![Seq(1)]).expect("one"),
@@ -1012,6 +1012,154 @@ mod tests {
             .begun()
             .interrupted(at(4));
         assert_eq!(lane.standing, Standing::Up);
+    }
+
+    /// The step of a lane with an errand that is due then.
+    fn next_with(lane: &Lane, due: Option<i64>, text: &str, policy: &Policy, now: i64) -> String {
+        let errand = Errand {
+            due: due.map(at),
+            ..Errand::resend(Head::example().payload, None, 1, false)
+        };
+        match next_step(lane, Some(&errand), &waiting(text), policy, at(now)) {
+            Step::Run => "run".to_owned(),
+            Step::Wait(Wait {
+                until: Some(until),
+                state,
+            }) => format!("{} until {}", state.as_str(), until.ms() / 1_000),
+            Step::Wait(Wait { until: None, state }) => state.as_str().to_owned(),
+            Step::Seal(_) | Step::Send => next(lane, text, policy, now),
+        }
+    }
+
+    /// D21: before retries and new payloads, whatever holds those up.
+    #[test]
+    fn d21_a_resend_goes_first_wherever_the_webhook_stands() {
+        let busy = sealed(&Lane::default(), OrderType::PurchaseOrder).interrupted(at(0));
+        let standings = [
+            Standing::Up,
+            Standing::Down(trouble()),
+            Standing::Held(Hold::Endpoint, trouble()),
+            Standing::Held(Hold::Interrupted, trouble()),
+            Standing::Deactivated(trouble()),
+        ];
+        for standing in standings {
+            for paused in [None, Some(trouble())] {
+                let lane = Lane {
+                    standing: standing.clone(),
+                    paused,
+                    ..busy.clone()
+                };
+                for active in [true, false] {
+                    let policy = Policy {
+                        active,
+                        ..Policy::default()
+                    };
+                    assert_eq!(next_with(&lane, Some(0), "po 2", &policy, 100), "run");
+                }
+            }
+        }
+        let policy = Policy::default();
+        assert_eq!(
+            next_with(&Lane::default(), Some(0), "po 2", &policy, 100),
+            "run"
+        );
+    }
+
+    /// D4, D21: it paces; and while it waits for its retry, or for somebody, the others go on.
+    #[test]
+    fn d21_a_resend_paces_and_its_retries_hold_up_nothing() {
+        let policy = Policy {
+            payload_interval: GAP,
+            ..Policy::default()
+        };
+        let lane = Lane {
+            last_ended: Some(at(100)),
+            ..Lane::default()
+        };
+        for (due, text, now, expected) in [
+            (Some(0), "po 1", 159, "pacing until 160"),
+            (Some(0), "", 159, "idle until 160"),
+            (Some(0), "po 1", 160, "run"),
+            (Some(500), "po 1", 160, "seal purchase_order"),
+            (Some(500), "", 160, "idle until 500"),
+            (None, "po 1", 160, "seal purchase_order"),
+            (None, "", 160, "idle"),
+        ] {
+            assert_eq!(
+                next_with(&lane, due, text, &policy, now),
+                expected,
+                "{due:?} at {now}"
+            );
+        }
+        let paused = lane.paused("paused by root".to_owned(), at(1));
+        assert_eq!(
+            next_with(&paused, Some(500), "po 1", &policy, 160),
+            "paused until 500"
+        );
+    }
+
+    /// D21: an errand's request puts off no retry.
+    #[test]
+    fn d21_a_retry_goes_when_it_was_due_whatever_went_meanwhile() {
+        let verdict = Verdict::Retry {
+            wait: GAP,
+            counted: true,
+            standing: Standing::Up,
+        };
+        let policy = Policy::default();
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder).settled(&verdict, at(100));
+        let lane = lane.ran(at(130));
+        assert_eq!(next(&lane, "", &policy, 131), "retrying until 160");
+        assert_eq!(next(&lane.ran(at(170)), "", &policy, 170), "send");
+    }
+
+    /// D21: what was sent by request wakes no webhook that only somebody can wake; but a receiver
+    /// that takes a resend is well.
+    #[test]
+    fn d21_a_resend_ends_an_outage_and_resumes_nobody() {
+        for (standing, after) in [
+            (Standing::Down(trouble()), "up"),
+            (Standing::Held(Hold::Endpoint, trouble()), "up"),
+            (Standing::Deactivated(trouble()), "deactivated"),
+            (
+                Standing::Held(Hold::Interrupted, trouble()),
+                "held_interrupted",
+            ),
+        ] {
+            let lane = Lane {
+                standing,
+                ..sealed(&Lane::default(), OrderType::PurchaseOrder)
+            };
+            assert_eq!(lane.recovered().standing.as_str(), after);
+            let delivered = lane.settled(&Verdict::Delivered, at(1));
+            assert_eq!(delivered.standing.as_str(), after);
+        }
+    }
+
+    #[test]
+    fn d24_pause_holds_until_resume_and_retry_now_does_not_end_it() {
+        let policy = Policy::default();
+        let lane = Lane::default().paused("paused by root".to_owned(), at(1));
+        assert_eq!(next(&lane, "po 1", &policy, 100), "paused");
+        assert_eq!(next(&lane.retried(), "po 1", &policy, 100), "paused");
+        assert_eq!(
+            next(&lane.resumed(), "po 1", &policy, 100),
+            "seal purchase_order"
+        );
+    }
+
+    #[test]
+    fn a_payload_is_discarded_unless_it_is_on_its_way() {
+        let lane = sealed(&Lane::default(), OrderType::PurchaseOrder);
+        let id = lane
+            .head
+            .as_ref()
+            .map(|head| head.payload.id)
+            .expect("a head");
+        assert_eq!(lane.discarded(id), None);
+        let lane = lane.interrupted(at(1));
+        assert_eq!(lane.discarded(id).map(|lane| lane.head), Some(None));
+        assert_eq!(lane.discarded(PayloadId::new(at(2), [9; 10])), None);
     }
 
     #[test]

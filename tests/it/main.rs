@@ -11,6 +11,7 @@
 //! - `admin`: the admin socket, and the commands that ask over it
 //! - `receive`: the receiver to try things with
 //! - `request`: signatures, compression, further headers, certificates, proxies
+//! - `resending`: what an operator does to payloads: resend, discard, pause, test, withdraw
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
 //! - `regressions`: what went wrong once
@@ -40,6 +41,7 @@ mod receive;
 mod regressions;
 mod reloading;
 mod request;
+mod resending;
 mod starting;
 mod stopping;
 mod support;

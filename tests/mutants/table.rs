@@ -223,7 +223,7 @@ pub(crate) const MUTANTS: [Mutant; 33] = [
         rule: "D23",
         file: "src/daemon/lane.rs",
         find: "                    false => shell.superseded(&self.lane, payload).await?,\n",
-        replace: "                    false => None,\n",
+        replace: "                    false => None::<String>,\n",
     },
     Mutant {
         name: "delivered, and failed because a resend did",

@@ -1,0 +1,295 @@
+//! What an operator does to payloads, as the receiver and the ledger see it (D20 to D24).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::admin::Asked;
+use crate::support::{Answer, Gate, PATIENCE, Receiver, Site};
+
+/// Asks until what was sent before is recorded: a receiver knows of it a moment earlier.
+fn resend(site: &Site, ask: &Value) -> (u16, Value) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = Asked(site).post("/v1/resend", ask);
+        let too_early = ["in_flight", "waiting", "changed"]
+            .iter()
+            .any(|code| answer.1["error"]["code"] == *code);
+        if !too_early || Instant::now() >= deadline {
+            return answer;
+        }
+    }
+}
+
+/// Waits until it is recorded what came of a payload.
+fn wait_until_settled(site: &Site, id: &str) {
+    let path = format!("/v1/payloads/{id}");
+    let deadline = Instant::now() + PATIENCE;
+    while Asked(site).get(&path).1["state"] == "in_flight" {
+        assert!(Instant::now() < deadline, "{id} stays in flight");
+    }
+}
+
+/// The code of a refusal.
+fn refusal((status, answer): &(u16, Value)) -> String {
+    format!(
+        "{status} {}",
+        answer["error"]["code"].as_str().unwrap_or("?")
+    )
+}
+
+fn one_failed(order_type: &str) -> (Receiver, Site) {
+    let receiver = Receiver::new(|index, _| Answer::Status(if index == 1 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue(order_type, 1..=1);
+    (receiver, site)
+}
+
+#[test]
+fn d22_a_whole_payload_keeps_its_id_and_a_part_or_a_copy_names_the_original() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=2);
+    let _daemon = site.start();
+    let first = receiver.wait_for(1).remove(0);
+    let id = first.header("webhook-id").to_owned();
+    for (ask, attempt, resend_of, orders) in [
+        (json!({ "payload_id": id }), "2", "", vec![1, 2]),
+        (
+            json!({ "payload_id": id, "tracking_number": 2 }),
+            "1",
+            id.as_str(),
+            vec![2],
+        ),
+        (
+            json!({ "payload_id": id, "as_new": true }),
+            "1",
+            id.as_str(),
+            vec![1, 2],
+        ),
+    ] {
+        let before = receiver.arrived().len();
+        let dry = resend(&site, &json!({ "payload_id": id, "dry_run": true }));
+        assert_eq!((dry.0, receiver.arrived().len()), (200, before), "{dry:?}");
+        let (status, answer) = resend(&site, &ask);
+        assert_eq!(status, 200, "{answer}");
+        let arrived = receiver.wait_for(before + 1).remove(before);
+        let sent_as = answer["resends"][0]["payload_id"].as_str();
+        assert_eq!(Some(arrived.header("webhook-id")), sent_as);
+        assert_eq!(arrived.header("webhook-id") == id, resend_of.is_empty());
+        assert_eq!(arrived.header("orderfeed-attempt"), attempt);
+        let named = if resend_of.is_empty() {
+            None
+        } else {
+            Some(resend_of)
+        };
+        assert_eq!(answer["resends"][0]["resend_of"].as_str(), named);
+        assert!(named.is_none() || arrived.header("orderfeed-resend-of") == resend_of);
+        assert_eq!(arrived.orders().1, orders);
+    }
+}
+
+/// D20: for a pending payload it means: now instead of at its due time.
+#[test]
+fn d20_a_pending_payload_goes_now_and_only_once() {
+    let receiver = Receiver::new(|index, _| Answer::Status(if index == 1 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_gap = \"1h\""));
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("next attempt at");
+    let (status, answer) = resend(&site, &json!({ "tracking_number": "1" }));
+    assert_eq!(
+        (status, &answer["resends"][0]["state"]),
+        (200, &json!("pending")),
+        "{answer}"
+    );
+    daemon.wait_for_line("delivered 1 purchase_order");
+    let (_, log) = daemon.stop();
+    assert_eq!(receiver.arrived().len(), 2, "{log:?}");
+    assert_snapshot!(site.ledger_rows("SELECT state, attempts FROM payloads"), @"delivered 2");
+    assert_snapshot!(site.ledger_rows("SELECT count(*) FROM errands"), @"0");
+}
+
+#[test]
+fn d20_one_that_is_on_its_way_is_not_sent_beside() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |_, _| Answer::Gated(Arc::clone(&held), 200));
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=1);
+    let _daemon = site.start();
+    let id = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    let refused = Asked(&site).post("/v1/resend", &json!({ "payload_id": id }));
+    assert_eq!(refusal(&refused), "409 in_flight");
+    let path = format!("/v1/payloads/{id}/discard");
+    let refused = Asked(&site).post(&path, &json!({ "reason": "why not" }));
+    assert_eq!(refusal(&refused), "409 in_flight");
+    gate.open();
+    wait_until_settled(&site, &id);
+    let refused = Asked(&site).post(&path, &json!({ "reason": "why not" }));
+    assert_eq!(refusal(&refused), "409 delivered");
+}
+
+#[test]
+fn d21_a_resend_goes_while_the_webhook_is_paused_and_new_orders_wait() {
+    let (receiver, site) = one_failed("purchase_order");
+    let daemon = site.start();
+    daemon.wait_for_line("failed for good");
+    let (status, answer) = Asked(&site).post("/v1/webhooks/erp/pause", &json!({}));
+    assert_eq!((status, &answer["done"]), (200, &json!(true)), "{answer}");
+    site.enqueue("purchase_order", 2..=2);
+    let (status, answer) = resend(&site, &json!({ "state": "failed" }));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(receiver.wait_for(2)[1].orders().1, [1]);
+    // It survives a restart.
+    daemon.wait_for_line("was taken");
+    daemon.stop();
+    let daemon = site.start();
+    daemon.wait_for_line("its orders wait until `orderfeed resume erp`");
+    let (status, answer) = Asked(&site).post("/v1/webhooks/erp/resume", &json!({}));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(receiver.wait_for(3)[2].orders().1, [2]);
+}
+
+#[test]
+fn d21_the_retries_of_a_resend_hold_up_nothing() {
+    // The first payload and its resend are refused.
+    let receiver = Receiver::new(|index, _| Answer::Status(if index <= 2 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("failed for good");
+    site.configure(&receiver.webhook("erp", "retry_attempts = 1\nretry_gap = \"1h\""));
+    daemon.reload();
+    resend(&site, &json!({ "tracking_number": 1 }));
+    daemon.wait_for_line("others go on meanwhile");
+    site.enqueue("purchase_order", 2..=2);
+    assert_eq!(receiver.wait_for(3)[2].orders().1, [2]);
+    // Asked for again, the same one goes now.
+    let (_, answer) = resend(&site, &json!({ "tracking_number": 1 }));
+    assert_eq!(answer["resends"][0]["waits_already"], true, "{answer}");
+    let arrived = receiver.wait_for(4);
+    assert_eq!(arrived[3].header("orderfeed-attempt"), "3");
+    daemon.wait_for_line("was taken");
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT state, attempts FROM payloads ORDER BY payload_id"), @"
+    delivered 3
+    delivered 1
+    ");
+}
+
+#[test]
+fn d23_an_old_version_overwrites_no_newer_one_unless_it_is_forced() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=2);
+    let _daemon = site.start();
+    let id = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    site.enqueue("purchase_order", 1..=1);
+    let newer = receiver.wait_for(2)[1].header("webhook-id").to_owned();
+    wait_until_settled(&site, &newer);
+    let refused = resend(&site, &json!({ "payload_id": id }));
+    assert_eq!(refusal(&refused), "409 superseded");
+    let (_, answer) = resend(&site, &json!({ "payload_id": id, "skip_superseded": true }));
+    assert_eq!(answer["superseded"][0]["tracking_number"], "1", "{answer}");
+    assert_eq!(receiver.wait_for(3)[2].orders().1, [2]);
+    let (_, answer) = resend(&site, &json!({ "payload_id": id, "force": true }));
+    assert_eq!(answer["resends"][0]["items"], 2, "{answer}");
+    assert_eq!(receiver.wait_for(4)[3].orders().1, [1, 2]);
+}
+
+/// D19: an accepted resend survives a crash, and goes again with the same id and body.
+#[test]
+fn d19_a_resend_that_a_crash_cut_off_goes_again() {
+    let (receiver, site) = one_failed("purchase_order");
+    let daemon = site.start_with(&[("FAILPOINT", "resend_begun")]);
+    daemon.wait_for_line("failed for good");
+    let (_, answer) = Asked(&site).post("/v1/webhooks/erp/pause", &json!({}));
+    assert_eq!(answer["done"], true, "{answer}");
+    // It may be gone before it answers.
+    let ask =
+        "POST /v1/resend HTTP/1.1\r\nhost: x\r\ncontent-length: 18\r\n\r\n{\"state\":\"failed\"}";
+    Asked(&site).raw(ask.as_bytes());
+    daemon.wait();
+    assert_eq!(receiver.arrived().len(), 1);
+    let _daemon = site.start();
+    let arrived = receiver.wait_for(2);
+    assert_eq!(
+        arrived[0].header("webhook-id"),
+        arrived[1].header("webhook-id")
+    );
+    assert_eq!(arrived[0].body, arrived[1].body);
+    assert_eq!(arrived[1].header("orderfeed-attempt"), "3");
+}
+
+#[test]
+fn a_payload_in_the_way_is_discarded_and_the_next_one_goes() {
+    let receiver = Receiver::new(|index, _| Answer::Status(if index == 1 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_gap = \"1h\"\npayload_max_items = 1"));
+    site.enqueue("purchase_order", 1..=2);
+    let daemon = site.start();
+    daemon.wait_for_line("next attempt at");
+    let id = receiver.arrived()[0].header("webhook-id").to_owned();
+    let path = format!("/v1/payloads/{id}/discard");
+    let (status, answer) = Asked(&site).post(&path, &json!({ "reason": "typed wrongly" }));
+    assert_eq!(
+        (status, &answer["state"]),
+        (200, &json!("discarded")),
+        "{answer}"
+    );
+    assert_eq!(receiver.wait_for(2)[1].orders().1, [2]);
+    let refused = Asked(&site).post(&path, &json!({ "reason": "typed wrongly" }));
+    assert_eq!(refusal(&refused), "409 discarded");
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT state, reason FROM payloads WHERE state = 'discarded'"), @"discarded typed wrongly");
+}
+
+#[test]
+fn d4_a_test_holds_no_order_and_paces() {
+    let receiver = Receiver::ok();
+    let more = "triggers = [\"work_order.update\"]\npayload_interval = \"1h\"";
+    let site = Site::new(&receiver.webhook("erp", more));
+    let _daemon = site.start();
+    let (status, answer) = Asked(&site).post("/v1/webhooks/erp/test", &json!({}));
+    assert_eq!(
+        (status, &answer["testsSucceeded"]),
+        (200, &json!(1)),
+        "{answer}"
+    );
+    let arrived = receiver.wait_for(1).remove(0);
+    assert_eq!(arrived.header("orderfeed-test"), "1");
+    assert_eq!(arrived.header("orderfeed-event"), "work_order.update");
+    assert_snapshot!(arrived.text(), @r#"{"DataType":"work_order.update","Data":[]}"#);
+    // The next one may go in an hour, and says so; unless it must go now.
+    let (_, answer) = Asked(&site).post("/v1/webhooks/erp/test", &json!({}));
+    assert_eq!(answer["tests"][0]["state"], "waiting", "{answer}");
+    assert!(answer["tests"][0]["next_at"].is_string(), "{answer}");
+    let (_, answer) = Asked(&site).post("/v1/webhooks/erp/test", &json!({ "now": true }));
+    assert_eq!(answer["testsRun"], 1, "{answer}");
+    assert_eq!(receiver.arrived().len(), 2);
+}
+
+#[test]
+fn a_withdrawal_says_for_whom_it_came_too_late() {
+    let (early, late) = (Receiver::ok(), Receiver::ok());
+    let webhooks = early.webhook("early", "") + &late.webhook("late", "active = false");
+    let site = Site::new(&webhooks);
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("delivered 1 purchase_order");
+    let path = "/v1/orders/1/withdraw";
+    let (status, answer) = Asked(&site).post(path, &json!({}));
+    assert_eq!((status, &answer["seqs"]), (200, &json!([1])), "{answer}");
+    let too_late = answer["too_late"].as_array().unwrap();
+    assert_eq!(
+        (too_late.len(), &too_late[0]["webhook"]),
+        (1, &json!("early")),
+        "{answer}"
+    );
+    assert_eq!(
+        refusal(&Asked(&site).post(path, &json!({}))),
+        "409 withdrawn"
+    );
+}
