@@ -311,7 +311,14 @@ fn explain(args: &Args) -> Value {
         })
         .collect();
     let daemon = site.start(&configuration.concat());
-    receiver.wait_for(names.len());
+    // Until each of them is busy: the receiver never answers.
+    loop {
+        let (_, status) = site.time(&["webhooks", "list", "--json"]);
+        if status.matches("\"sending\"").count() == names.len() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
     let waiting = (done + args.explained / 2).to_string();
     let delivered = (done / 2).to_string();
     let (_, page) = site.time(&["payloads", "--limit", "1", "--state", "failed", "--json"]);

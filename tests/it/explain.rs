@@ -643,3 +643,79 @@ fn a_webhook_without_a_place_says_what_it_needs() {
     [exit 0]
     "#);
 }
+
+/// The README's terminal session, run again: the commands that stand there behind `$`, and what they
+/// print.
+#[test]
+fn the_readmes_session_is_true() {
+    let readme = include_str!("../../README.md");
+    let (_, part) = readme.split_once("## An order has not arrived\n").unwrap();
+    let part = part.split("\n## ").next().unwrap();
+    let session: Vec<&str> = part
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect();
+    let receiver = Receiver::new(|_, request| match request.header("authorization") {
+        "Bearer new" => OK,
+        _ => Answer::Status(401, "\n\nunknown token"),
+    });
+    let webhook = |token: &str| {
+        receiver.webhook(
+            "erp",
+            &format!("retry_attempts = 0\nauthorization = \"Bearer {token}\""),
+        )
+    };
+    let site = Site::new(&webhook("old"));
+    site.enqueue("purchase_order", [4711]);
+    let daemon = site.start();
+    let failed = loop {
+        let failed = json(&site, &["payloads", "--json", "--state", "failed"]);
+        if let Some(id) = failed["payloads"][0]["payload_id"].as_str() {
+            break id.to_owned();
+        }
+    };
+    let mut found = String::new();
+    for line in session.iter().filter_map(|line| line.strip_prefix("$ ")) {
+        let words = line.split(' ').map(|word| {
+            if word.starts_with("pl_") {
+                &failed
+            } else {
+                word
+            }
+        });
+        found += &format!("$ {}\n", words.collect::<Vec<_>>().join(" "));
+        match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["sed", ..] => site.configure(&webhook("new")),
+            ["orderfeed", args @ ..] => {
+                let args = args.iter().map(|arg| {
+                    if arg.starts_with("pl_") {
+                        failed.as_str()
+                    } else {
+                        arg
+                    }
+                });
+                let args: Vec<&str> = args.collect();
+                let (status, output) = site.run(&args);
+                assert!(status.success(), "{line}: {output}");
+                found += &output.replace("./config.toml", "/etc/orderfeed/config.toml");
+                if args[0] == "resend" {
+                    receiver.wait_for(2);
+                    while json(&site, &["payloads", "--json", "--state", "failed"])["payloads"][0]
+                        .is_object()
+                    {
+                        std::thread::yield_now();
+                    }
+                }
+            }
+            _ => panic!("{line}"),
+        }
+        found.push('\n');
+    }
+    // The README's lines have blank ones between them only where they are cut by its words.
+    let lines = |text: &str| -> Vec<String> {
+        let text = steady(&text.replace(&receiver.address().to_string(), "127.0.0.1:8080"));
+        let full = text.lines().filter(|line| !line.is_empty());
+        full.map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&session.join("\n")), lines(&found), "{found}");
+}

@@ -107,10 +107,17 @@ fn of_configured(
         },
         Step::Seal(_) => (lane.standing.state(), None),
     };
+    // Also while nothing waits, or before the interval ends: what is wrong is what counts.
+    let state = match (state, lane.standing.state()) {
+        (WebhookState::Idle | WebhookState::Pacing, trouble) if trouble != WebhookState::Idle => {
+            trouble
+        }
+        (state, _) => state,
+    };
     let next_at = until.map(|until| now.wall_at(until));
     let retries = |counts| match &lane.head {
         Some(head) => format!("retries {what}, {}", attempt_in_words(head, policy, counts)),
-        None => "tries the next payload at once".to_owned(),
+        None => "tries the next payload".to_owned(),
     };
     match state {
         WebhookState::Retrying => Told {

@@ -651,9 +651,9 @@ impl Ord for Newest {
 /// Of a payload so many attempts are shown; `retry_attempts = "unlimited"` may make more.
 const ATTEMPTS_MAX: i64 = 1_000;
 
-/// Payloads lie in the order of the ledger's clock, which nobody sets; lists of a span of time are
-/// right as long as nobody sets the wall clock back or forth by more than a day.
-const CLOCK_SET_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
+/// Payloads lie in the order of the ledger's clock, which nobody sets, and lists are cut by the wall
+/// clock's time. Where that was set back by more than this, a list may lack payloads of that moment.
+const CLOCK_SET_MS_MAX: i64 = 60_000;
 
 fn state_of(text: &str) -> rusqlite::Result<PayloadState> {
     PayloadState::ALL
