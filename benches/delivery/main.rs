@@ -311,6 +311,10 @@ fn explain(args: &Args) -> Value {
         })
         .collect();
     let daemon = site.start(&configuration.concat());
+    // A daemon that starts has the ledger before it answers.
+    while !site.socket().exists() {
+        thread::sleep(Duration::from_millis(100));
+    }
     // Until each of them is busy: the receiver never answers.
     loop {
         let (_, status) = site.time(&["webhooks", "list", "--json"]);

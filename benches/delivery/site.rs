@@ -66,6 +66,10 @@ impl Site {
         self.folder.path().join("ledger.db")
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
     /// Runs a command to its end; how long it took, and what it printed.
     pub(crate) fn time(&self, args: &[&str]) -> (Duration, String) {
         let begun = Instant::now();
