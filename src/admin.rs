@@ -45,7 +45,7 @@ pub fn start(config: &AdminConfig) -> Result<(Server, Inbox), String> {
     let desk = Desk::new(jobs, events.clone());
     let thread = thread::Builder::new()
         .name("admin".to_owned())
-        .spawn(move || server::run(socket, desk, &granted, &stopping))
+        .spawn(move || server::run(&socket, desk, &granted, &stopping))
         .map_err(|error| cant_serve(&config.socket, &error))?;
     Ok((Server { stop, thread }, Inbox::new(asked, grants, events)))
 }

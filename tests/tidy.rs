@@ -452,7 +452,9 @@ mod command_line {
                 ]
                 .iter()
                 .any(|word| literal.trim_start().starts_with(word));
-                let doing = before.ends_with("during(") || before.ends_with("doing:");
+                let doing = ["during(", "doing:", "doing ="]
+                    .iter()
+                    .any(|place| before.ends_with(place));
                 if sql || doing {
                     continue;
                 }

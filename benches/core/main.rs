@@ -120,7 +120,7 @@ fn cases() -> Vec<Case> {
             "deciding what is next",
             Box::new(move || {
                 let now = Timestamp::from_ms(5_000);
-                black_box(next_step(&idle, black_box(&waiting), &policy, now));
+                black_box(next_step(&idle, None, black_box(&waiting), &policy, now));
             }),
         ),
         (

@@ -36,7 +36,7 @@ use crate::feed::order::{Action, OrderType};
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a call may take, from its head to its answer.
-const CALL_PATIENCE: Duration = Duration::from_secs(120);
+const CALL_PATIENCE: Duration = Duration::from_mins(2);
 
 /// All calls.
 pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool>) -> Router {

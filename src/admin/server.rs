@@ -45,14 +45,14 @@ const PATIENCE_AT_END: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY_GAP: Duration = Duration::from_secs(1);
 
 /// Serves the socket until it is to stop.
-pub(super) fn run(socket: Socket, desk: Desk, granted: &Grants, stopping: &watch::Receiver<bool>) {
+pub(super) fn run(socket: &Socket, desk: Desk, granted: &Grants, stopping: &watch::Receiver<bool>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
         .build();
     match runtime {
         Ok(runtime) => {
-            let served = runtime.block_on(serve(&socket, desk, granted, stopping.clone()));
+            let served = runtime.block_on(serve(socket, desk, granted, stopping.clone()));
             if let Err(error) = served {
                 error!("the admin socket can't be served: {error}");
             }

@@ -13,7 +13,7 @@ use super::{Exit, Failure};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// bash, zsh, fish, elvish or powershell
-    #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish", "elvish", "powershell"])]
+    #[arg(value_name = "SHELL", hide_possible_values = true, value_parser = ["bash", "zsh", "fish", "elvish", "powershell"])]
     shell: String,
 }
 

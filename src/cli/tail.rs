@@ -34,7 +34,8 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     } else {
         "the daemon is gone"
     };
-    Err(Failure::new(Exit::Unreachable, why))
+    let ended = Failure::new(Exit::Unreachable, why);
+    Err(ended)
 }
 
 /// An event as a line.

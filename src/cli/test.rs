@@ -12,7 +12,7 @@ pub(super) struct Args {
     /// The webhook's name
     #[arg(add = complete::webhooks())]
     name: String,
-    /// Although the webhook's payload_interval is not over
+    /// Without waiting until the webhook's pace allows it
     #[arg(long)]
     now: bool,
     /// Print JSON, as the admin socket answers

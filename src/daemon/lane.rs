@@ -499,8 +499,7 @@ impl Course {
             test,
             body,
         };
-        let next = self.lane.clone();
-        let report = shell.post(settings, request, &next).await;
+        let report = shell.post(settings, request, &self.lane).await;
         let ended = shell.now();
         let settings = shell.settings().unwrap_or_else(|| Arc::clone(settings));
         let standing = &self.lane.standing;

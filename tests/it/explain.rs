@@ -667,7 +667,7 @@ fn the_readmes_session_is_true() {
     };
     let site = Site::new(&webhook("old"));
     site.enqueue("purchase_order", [4711]);
-    let daemon = site.start();
+    let _daemon = site.start();
     let failed = loop {
         let failed = json(&site, &["payloads", "--json", "--state", "failed"]);
         if let Some(id) = failed["payloads"][0]["payload_id"].as_str() {

@@ -653,7 +653,7 @@ fn test() {
     Options:
           --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
                            /etc/orderfeed/config.toml]
-          --now            Although the webhook's payload_interval is not over
+          --now            Without waiting until the webhook's pace allows it
           --json           Print JSON, as the admin socket answers
       -h, --help           Print help
     ");
@@ -738,8 +738,6 @@ fn completions() {
     Arguments:
       <SHELL>
               bash, zsh, fish, elvish or powershell
-          
-              [possible values: bash, zsh, fish, elvish, powershell]
 
     Options:
           --config <FILE>

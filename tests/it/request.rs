@@ -411,7 +411,7 @@ mod certificates {
         let daemon = site.start();
         fs::write(site.file("client.key"), &other.key).unwrap();
         assert_snapshot!(site.told(&["check"]), @"
-        orderfeed: ./config.toml:8: webhook.erp.tls.client_key: the file ./client.key holds the private key of another certificate
+        orderfeed: ./config.toml:10: webhook.erp.tls.client_key: the file ./client.key holds the private key of another certificate
         [exit 2]
         ");
         daemon.reload();

@@ -250,7 +250,7 @@ pub(crate) const MUTANTS: [Mutant; 33] = [
         name: "the selection of its time ignored",
         rule: "D25",
         file: "src/feed/selection.rs",
-        find: ".find(|(from, _)| *from <= order.seq);",
+        find: ".find(before_or_at);",
         replace: ".next();",
     },
     Mutant {

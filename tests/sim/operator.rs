@@ -165,6 +165,7 @@ impl World {
         let wall = self.clocks.wall();
         let ledger = &mut self.life_mut().ledger;
         ledger.accept(&[accepted], wall).expect("it is kept");
-        self.oracle.to_resend(webhook_id, id, force, record.is_head);
+        self.oracle
+            .accepts_resend(webhook_id, id, force, record.is_head);
     }
 }

@@ -471,9 +471,10 @@ impl Oracle {
                 let is_resumed = *heeded == Told::Resume;
                 for errand in course.errands.values_mut() {
                     if errand.due.is_none() || !is_resumed {
-                        errand.interruptions = match errand.due == NOW {
-                            true => errand.interruptions,
-                            false => 0,
+                        errand.interruptions = if errand.due == NOW {
+                            errand.interruptions
+                        } else {
+                            0
                         };
                         errand.due = NOW;
                     }
@@ -530,7 +531,7 @@ impl Oracle {
     }
 
     /// D20: a resend was accepted; of one that waits already there is no second.
-    pub(crate) fn to_resend(
+    pub(crate) fn accepts_resend(
         &mut self,
         webhook_id: WebhookId,
         payload_id: PayloadId,

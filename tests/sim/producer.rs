@@ -141,9 +141,10 @@ impl Producers {
             .iter()
             .filter(|order| order.order_type == order_type);
         let earlier: Vec<i64> = earlier.map(|order| order.tracking).collect();
-        let tracking = match earlier.is_empty() || dice.permille(600) {
-            true => number,
-            false => dice.one_of(&earlier),
+        let tracking = if earlier.is_empty() || dice.permille(600) {
+            number
+        } else {
+            dice.one_of(&earlier)
         };
         SimOrder {
             number,
