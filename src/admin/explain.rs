@@ -31,7 +31,9 @@ use crate::feed::webhook::WebhookName;
 use crate::store;
 use crate::store::ledger::Ledger;
 use crate::store::ledger::configure::Registered;
-use crate::store::ledger::history::{AttemptRow, Count, Filter, PayloadRow, SetAsideRow, Standing};
+use crate::store::ledger::history::{
+    AttemptRow, Count, Filter, PayloadRow, ResendRow, SetAsideRow, Standing,
+};
 use crate::store::queue::reader::Reader;
 
 /// What can be asked of the ledger, wherever it is.
@@ -324,6 +326,20 @@ pub async fn orders(
     story::orders(source, ground, &facts, queue, tracking_number).await
 }
 
+/// What becomes of a resend that is not done yet.
+fn resend_in_words(resend: ResendRow) -> String {
+    match (resend.in_flight, resend.due, resend.counted) {
+        (true, _, _) => "its resend is under way".to_owned(),
+        (false, None, _) => {
+            "its resend was interrupted three times, and waits until somebody says so: `orderfeed retry-now`".to_owned()
+        }
+        (false, Some(_), 0) => "its resend waits for its turn".to_owned(),
+        (false, Some(_), failed) => {
+            format!("its resend waits for its retry, after {failed} failed attempts")
+        }
+    }
+}
+
 /// What the ledger says of all webhooks, and when.
 struct Facts {
     standings: Vec<Standing>,
@@ -484,18 +500,22 @@ impl Facts {
                 head.is_some_and(|head| head.payload.id == row.id && !head.in_flight)
             })
             .and_then(|standing| self.told(ground, standing, &Outlook::default()).next_at);
+        let due = row.resend.and_then(|resend| resend.due);
+        let due = due.filter(|&due| due > self.now.clock);
+        let reasons = [row.reason.clone(), row.resend.map(resend_in_words)];
+        let reasons: Vec<_> = reasons.into_iter().flatten().collect();
         api::Payload {
             payload_id: row.id.to_string(),
             webhook: standing.map_or_else(String::new, |standing| standing.name.clone()),
             order_type: row.order_type.to_string(),
             action: row.action.clone(),
             state: row.state.as_str().to_owned(),
-            reason: row.reason.clone(),
+            reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             items: row.items,
             created_at: row.created_at,
             settled_at: row.settled_at,
             attempts: row.attempts,
-            next_at,
+            next_at: next_at.or_else(|| due.map(|due| self.now.wall_at(due))),
             resend_of: row.resend_of.map(|id| id.to_string()),
             part_of: None,
         }

@@ -294,8 +294,11 @@ impl Case<'_> {
             1 => "at the first attempt".to_owned(),
             attempts => format!("at attempt {attempts}"),
         };
-        match row.state {
+        let state = match row.state {
             PayloadState::Delivered => format!("delivered {times}"),
+            PayloadState::Failed if row.resend.is_some() => {
+                format!("its attempts are used up: {reason}")
+            }
             PayloadState::Failed => format!(
                 "its attempts are used up: {reason}; `orderfeed resend {}` sends it again",
                 row.id
@@ -305,6 +308,10 @@ impl Case<'_> {
                 Some(why) => format!("{why}; next: {}", self.told.next),
                 None => format!("next: {}", self.told.next),
             },
+        };
+        match row.resend {
+            Some(resend) => format!("{state}; {}", super::resend_in_words(resend)),
+            None => state,
         }
     }
 

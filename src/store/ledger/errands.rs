@@ -138,7 +138,7 @@ pub struct Superseded {
 }
 
 /// As `due_ms`: not before somebody says so.
-const NEVER_MS: i64 = i64::MAX;
+pub(super) const NEVER_MS: i64 = i64::MAX;
 
 impl Ledger {
     /// What operators ask of a lane.

@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::errands::NEVER_MS;
 use super::{Ledger, WebhookId, lane_of, read_selections, unreadable};
 use crate::clock::WallTime;
 use crate::feed::lane::{Lane, Place};
@@ -128,6 +129,19 @@ pub struct PayloadRow {
     pub attempts: u32,
     /// The payload that it sends again in part, or anew (D22).
     pub resend_of: Option<PayloadId>,
+    /// Its resend that is not done yet (D20).
+    pub resend: Option<ResendRow>,
+}
+
+/// A resend that is not done yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResendRow {
+    /// Not before this; `None`: not before somebody says so.
+    pub due: Option<Timestamp>,
+    /// Its attempts that failed.
+    pub counted: u32,
+    /// Whether its request is under way.
+    pub in_flight: bool,
 }
 
 /// An attempt that ended, as the ledger keeps it.
@@ -203,7 +217,10 @@ pub struct SetAsideRow {
 }
 
 /// The columns of a [`PayloadRow`].
-const PAYLOAD: &str = "payload_id,webhook_id,order_type,action,state,reason,items,created_at,settled_at,attempts,resend_of";
+const PAYLOAD: &str = "payload_id,webhook_id,order_type,action,state,reason,items,created_at,settled_at,attempts,resend_of,
+    (SELECT due_ms FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id),
+    (SELECT counted FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id),
+    (SELECT in_flight FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id)";
 
 impl Ledger {
     /// Where each webhook stands that was ever configured, by number.
@@ -681,6 +698,14 @@ fn read_payload_row(row: &Row<'_>) -> rusqlite::Result<PayloadRow> {
         attempts: row.get(9)?,
         resend_of: match row.get::<_, Option<String>>(10)? {
             Some(text) => Some(text.parse().map_err(|_| unreadable("resend_of", &text))?),
+            None => None,
+        },
+        resend: match row.get::<_, Option<i64>>(11)? {
+            Some(due_ms) => Some(ResendRow {
+                due: (due_ms != NEVER_MS).then_some(Timestamp::from_ms(due_ms)),
+                counted: row.get(12)?,
+                in_flight: row.get(13)?,
+            }),
             None => None,
         },
     })
