@@ -4,7 +4,8 @@
 //! each lane hears of it before it begins another request. What is asked is judged by the ledger as
 //! it is with all that lanes have to record, and written in the same breath: no lane comes between.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -244,7 +245,7 @@ impl Hand {
         Ok(None)
     }
 
-    /// All that failed, by what is asked.
+    /// All that failed, by what is asked, but for the orders that went under another id since.
     fn failed(
         &self,
         ask: &act::Resend,
@@ -253,15 +254,26 @@ impl Hand {
         let webhooks = self.webhooks(ask.webhook.as_deref())?;
         let ledger = self.shared.ledger.caught_up();
         let mut candidates = Vec::new();
+        // By what the payloads were made of in the end: the orders that are gone, or are taken here.
+        let mut gone: BTreeMap<PayloadId, BTreeSet<Seq>> = BTreeMap::new();
         for (webhook_id, webhook) in webhooks {
             let span = (ask.since, ask.until);
             for payload_id in ledger.failed(webhook_id, order_type, span, RESENDS_MAX + 1)? {
-                if let Some(record) = ledger.record_of(payload_id)?
-                    && record.of_this_queue
-                {
+                let Some(record) = ledger.record_of(payload_id)? else {
+                    continue;
+                };
+                let origin = ledger.origin_of(&record)?;
+                let gone = match gone.entry(origin) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(ledger.gone_from(webhook_id, origin)?),
+                };
+                let seqs = record.payload.members.seqs().iter().copied();
+                let left = Members::new(seqs.filter(|seq| !gone.contains(seq)).collect());
+                if let Some(members) = left.filter(|_| record.of_this_queue) {
+                    gone.extend(members.seqs());
                     candidates.push(Candidate {
                         webhook: webhook.clone(),
-                        members: record.payload.members.clone(),
+                        members,
                         record,
                     });
                 }

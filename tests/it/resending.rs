@@ -153,6 +153,42 @@ fn d21_a_resend_goes_while_the_webhook_is_paused_and_new_orders_wait() {
     assert_eq!(receiver.wait_for(3)[2].orders().1, [2]);
 }
 
+/// D20: of all that failed, nothing goes again that went under another id since, and nothing twice.
+#[test]
+fn d20_all_failed_ones_are_resent_without_what_went_in_parts_and_copies() {
+    // The payload, a copy of it and a part are refused; then a part is taken.
+    let receiver = Receiver::new(|index, _| Answer::Status(if index <= 3 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=3);
+    let _daemon = site.start();
+    let id = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    wait_until_settled(&site, &id);
+    for ask in [
+        json!({ "payload_id": id, "as_new": true }),
+        json!({ "payload_id": id, "tracking_number": 2 }),
+        json!({ "payload_id": id, "tracking_number": 1 }),
+    ] {
+        let (status, answer) = resend(&site, &ask);
+        assert_eq!(status, 200, "{answer}");
+        let made = answer["resends"][0]["payload_id"].as_str().unwrap();
+        wait_until_settled(&site, made);
+    }
+    let (status, answer) = resend(&site, &json!({ "state": "failed" }));
+    assert_eq!(
+        (status, answer["resends"].as_array().unwrap().len()),
+        (200, 1),
+        "{answer}"
+    );
+    let last = &receiver.wait_for(5)[4];
+    assert_eq!(
+        (last.header("orderfeed-resend-of"), last.orders().1),
+        (id.as_str(), vec![2, 3])
+    );
+    wait_until_settled(&site, last.header("webhook-id"));
+    let (status, answer) = resend(&site, &json!({ "state": "failed" }));
+    assert_eq!((status, &answer["resends"]), (200, &json!([])), "{answer}");
+}
+
 #[test]
 fn d21_the_retries_of_a_resend_hold_up_nothing() {
     // The first payload and its resend are refused.

@@ -4,6 +4,8 @@
 //! An operator's request is a row here before it is answered, so it outlives a crash. Whose lane
 //! it is hears of it and takes it from here; nobody reaches into a lane.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{Attempt, Ledger, WebhookId, lookup, read_payload, unreadable, write_attempt};
@@ -317,6 +319,62 @@ impl Ledger {
                     .collect()
             })
             .during("looking for failed payloads", &self.path)
+    }
+
+    /// What a payload was made of in the end: what it is a part or a copy of, what that is one of,
+    /// and so on.
+    pub fn origin_of(&self, record: &Record) -> Result<PayloadId, Error> {
+        let mut origin = record.payload.id;
+        let mut above = record.resend_of;
+        while let Some(id) = above {
+            origin = id;
+            above = self.record_of(id)?.and_then(|record| record.resend_of);
+        }
+        Ok(origin)
+    }
+
+    /// The orders that were delivered, or are on their way, in the parts and copies of a payload,
+    /// and in those of these.
+    pub fn gone_from(
+        &self,
+        webhook_id: WebhookId,
+        origin: PayloadId,
+    ) -> Result<BTreeSet<Seq>, Error> {
+        let mut gone = BTreeSet::new();
+        let mut origins = vec![origin];
+        while let Some(origin) = origins.pop() {
+            for (id, counts, members) in self.made_of(webhook_id, origin)? {
+                if counts {
+                    gone.extend(members.seqs());
+                }
+                origins.push(id);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// The parts and copies of a payload, and whether they were delivered or are on their way.
+    fn made_of(
+        &self,
+        webhook_id: WebhookId,
+        origin: PayloadId,
+    ) -> Result<Vec<(PayloadId, bool, Members)>, Error> {
+        let read = |row: &Row<'_>| {
+            let members = Members::from_bytes(row.get_ref(2)?.as_blob()?)
+                .ok_or_else(|| unreadable("members", "these bytes"))?;
+            Ok((lookup::payload_id_of(row)?, row.get(1)?, members))
+        };
+        self.conn
+            .prepare_cached(
+                "SELECT payload_id, state IN ('delivered', 'pending', 'in_flight'), members FROM payloads INDEXED BY payloads_resent
+                 WHERE webhook_id = ?1 AND resend_of = ?2",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![webhook_id.0, origin.to_string()], read)?
+                    .collect()
+            })
+            .during("looking for resends", &self.path)
     }
 
     /// The first of these orders of which a later version was delivered to the webhook (D23).
