@@ -462,6 +462,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         let body = read(request.into_body(), BODY_BYTES_MAX).await?;
         let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        // An array would pass for an object's members in their order.
+        if text.trim_ascii_start().starts_with(b"[") {
+            return Err(Error::invalid("the body must be a JSON object"));
+        }
         parse(text).map(Self)
     }
 }

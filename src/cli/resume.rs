@@ -4,6 +4,7 @@ use super::client::{Client, escaped};
 use super::{ConfigPlace, Exit, Failure, complete};
 use crate::admin::api::act::Told;
 use crate::clock::{Reading, WallTime};
+use crate::feed;
 use crate::store::ledger::{Commit, Ledger};
 
 /// Let a webhook go on that was paused, deactivated or held
@@ -34,21 +35,32 @@ fn by_hand(args: &Args, place: &ConfigPlace) -> Result<Told, Failure> {
     let mut ledger = Ledger::open(&config.ledger.path, &Reading::take())?;
     let webhook_id = super::webhooks::find(&ledger, &args.name)?;
     let lane = ledger.lane(webhook_id)?;
-    let Some(trouble) = lane.standing.trouble() else {
-        return Err(Failure::new(
-            Exit::Failed,
-            format!("{} is neither deactivated nor held", args.name),
-        ));
+    let errand = ledger.heard(webhook_id)?.errand;
+    let was = match (&lane.paused, lane.standing.trouble()) {
+        (Some(paused), _) => paused.reason.clone(),
+        (None, Some(trouble)) => {
+            format!("{}: {}", lane.standing.state().as_str(), trouble.reason)
+        }
+        (None, None) if errand.is_some_and(|errand| errand.due.is_none()) => {
+            "waiting with a resend that was interrupted three times".to_owned()
+        }
+        (None, None) => {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!(
+                    "{} is neither paused, deactivated, held nor down",
+                    args.name
+                ),
+            ));
+        }
     };
-    ledger.record(&[Commit::new(webhook_id, lane.resumed(), WallTime::now())])?;
+    let now = WallTime::now();
+    ledger.record(&[Commit::new(webhook_id, lane.resumed(), now)])?;
+    // Its resends are freed when it heeds this.
+    ledger.tell(webhook_id, &feed::errand::Told::Resume, now)?;
     Ok(Told {
         webhook: args.name.clone(),
         done: true,
-        message: format!(
-            "{} goes on when the daemon starts; it was {}: {}",
-            args.name,
-            lane.standing.state().as_str(),
-            trouble.reason
-        ),
+        message: format!("{} goes on when the daemon starts; it was {was}", args.name),
     })
 }

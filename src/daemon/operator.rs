@@ -21,7 +21,7 @@ use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::{ENCODING, Members, Payload, PayloadId, PayloadState, checksum};
 use crate::feed::timestamp::Timestamp;
 use crate::store::ledger::WebhookId;
-use crate::store::ledger::errands::{Accepted, Record, Superseded};
+use crate::store::ledger::errands::{Accepted, Record, Relative, Superseded};
 use crate::store::queue::Queue;
 
 /// So many payloads are resent at once, at most.
@@ -68,6 +68,11 @@ impl Hand {
     /// Sends payloads again (D20 to D23).
     pub(super) async fn resend(&self, ask: &act::Resend) -> Result<act::Resends, Error> {
         let order_type = order_type_of(ask.order_type.as_deref())?;
+        if ask.force && ask.skip_superseded {
+            return Err(Error::invalid(
+                "force, skip_superseded: one of them; the first sends older versions, the second leaves them out",
+            ));
+        }
         let mut candidates = match (&ask.payload_id, &ask.tracking_number, &ask.state) {
             (Some(payload_id), tracking_number, None) => {
                 refuse_span(ask)?;
@@ -265,7 +270,13 @@ impl Hand {
                 let origin = ledger.origin_of(&record)?;
                 let gone = match gone.entry(origin) {
                     Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unknown) => unknown.insert(ledger.gone_from(webhook_id, origin)?),
+                    Entry::Vacant(unknown) => {
+                        let family = ledger.family_of(webhook_id, origin)?;
+                        let gone = family
+                            .iter()
+                            .filter(|one| one.waits || one.goes && one.id != origin);
+                        unknown.insert(gone.flat_map(|one| one.members.seqs()).copied().collect())
+                    }
                 };
                 let seqs = record.payload.members.seqs().iter().copied();
                 let left = Members::new(seqs.filter(|seq| !gone.contains(seq)).collect());
@@ -449,18 +460,20 @@ impl Hand {
         is_whole: bool,
     ) -> Result<Option<PayloadId>, Error> {
         let record = &candidate.record;
-        let mut waiting = self
-            .shared
-            .ledger
-            .caught_up()
-            .waiting_of(record.webhook_id, record.payload.id)?;
-        if record.resend.is_some() {
-            if is_whole {
-                return Ok(Some(record.payload.id));
-            }
-            waiting.push((record.payload.id, record.payload.members.clone()));
+        let family = {
+            let ledger = self.shared.ledger.caught_up();
+            ledger.family_of(record.webhook_id, ledger.origin_of(record)?)?
+        };
+        if is_whole && record.resend.is_some() {
+            return Ok(Some(record.payload.id));
         }
-        for (payload_id, members) in waiting {
+        let waiting = family.into_iter().filter(|one| one.waits);
+        for Relative {
+            id: payload_id,
+            members,
+            ..
+        } in waiting
+        {
             if !is_whole && payload_id != record.payload.id && members == candidate.members {
                 return Ok(Some(payload_id));
             }

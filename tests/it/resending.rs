@@ -189,6 +189,33 @@ fn d20_all_failed_ones_are_resent_without_what_went_in_parts_and_copies() {
     assert_eq!((status, &answer["resends"]), (200, &json!([])), "{answer}");
 }
 
+/// D20: while one of a family waits, no other goes with the same orders.
+#[test]
+fn d20_of_a_payload_and_its_parts_one_goes_at_a_time() {
+    let receiver = Receiver::new(|_, _| Answer::Status(500, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=2);
+    let _daemon = site.start();
+    let whole = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    wait_until_settled(&site, &whole);
+    let (_, answer) = resend(&site, &json!({ "payload_id": whole, "tracking_number": 1 }));
+    let part = answer["resends"][0]["payload_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    wait_until_settled(&site, &part);
+    // From here on what is resent waits for its retry.
+    site.configure(&receiver.webhook("erp", "retry_attempts = 9\nretry_gap = \"1h\""));
+    assert_eq!(Asked(&site).post("/v1/reload", &json!({})).0, 200);
+    assert_eq!(resend(&site, &json!({ "payload_id": whole })).0, 200);
+    receiver.wait_for(3);
+    wait_until_settled(&site, &whole);
+    let refused = Asked(&site).post("/v1/resend", &json!({ "payload_id": part }));
+    assert_eq!(refusal(&refused), "409 waiting");
+    let (status, answer) = resend(&site, &json!({ "state": "failed" }));
+    assert_eq!((status, &answer["resends"]), (200, &json!([])), "{answer}");
+}
+
 #[test]
 fn d21_the_retries_of_a_resend_hold_up_nothing() {
     // The first payload and its resend are refused.

@@ -103,8 +103,12 @@ impl World {
         };
         let members = Members::new(members).expect("some orders");
         let ledger = &self.life().ledger;
-        let waiting = ledger.waiting_of(webhook_id, record.payload.id);
-        let others_wait = !waiting.expect("the ledger answers").is_empty();
+        let origin = ledger.origin_of(&record).expect("the ledger answers");
+        let family = ledger.family_of(webhook_id, origin);
+        let others_wait = family
+            .expect("the ledger answers")
+            .iter()
+            .any(|one| one.waits && one.id != record.payload.id);
         if as_new && (record.is_head || record.resend.is_some()) || others_wait {
             return self.stats().count("resend refused: it would go twice");
         }

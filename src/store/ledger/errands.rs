@@ -4,8 +4,6 @@
 //! An operator's request is a row here before it is answered, so it outlives a crash. Whose lane
 //! it is hears of it and takes it from here; nobody reaches into a lane.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{Attempt, Ledger, WebhookId, lookup, read_payload, unreadable, write_attempt};
@@ -83,6 +81,19 @@ pub struct Record {
     pub resend: Option<Resend>,
 }
 
+/// A payload, or a part or a copy of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relative {
+    /// Which.
+    pub id: PayloadId,
+    /// Its orders.
+    pub members: Members,
+    /// Whether it was delivered, or is on its way.
+    pub goes: bool,
+    /// Whether it waits to be resent.
+    pub waits: bool,
+}
+
 /// A resend that is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resend {
@@ -141,6 +152,9 @@ pub struct Superseded {
 
 /// As `due_ms`: not before somebody says so.
 pub(super) const NEVER_MS: i64 = i64::MAX;
+
+/// As `due_ms`: before those that wait for the interval.
+const AT_ONCE_MS: i64 = -1;
 
 impl Ledger {
     /// What operators ask of a lane.
@@ -201,9 +215,16 @@ impl Ledger {
                 transaction
                     .prepare_cached(
                         "INSERT INTO errands (webhook_id, payload_id, test_of, forced, asked_at, due_ms, counted, interruptions, in_flight)
-                         VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0)",
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)",
                     )?
-                    .execute(params![webhook_id.0, payload_id.to_string(), test_of, unpaced, at.0])?;
+                    .execute(params![
+                        webhook_id.0,
+                        payload_id.to_string(),
+                        test_of,
+                        unpaced,
+                        at.0,
+                        if unpaced { AT_ONCE_MS } else { 0 }
+                    ])?;
             }
             transaction.commit()
         };
@@ -228,8 +249,8 @@ impl Ledger {
     pub fn unpace_tests(&mut self, webhook_id: WebhookId) -> Result<(), Error> {
         self.conn
             .execute(
-                "UPDATE errands SET forced = 1 WHERE webhook_id = ?1 AND test_of IS NOT NULL",
-                [webhook_id.0],
+                "UPDATE errands SET forced = 1, due_ms = ?2 WHERE webhook_id = ?1 AND test_of IS NOT NULL AND in_flight = 0",
+                params![webhook_id.0, AT_ONCE_MS],
             )
             .map(drop)
             .during("keeping tests", &self.path)
@@ -262,31 +283,6 @@ impl Ledger {
                     .optional()
             })
             .during("reading a payload", &self.path)
-    }
-
-    /// The parts and copies of a payload that wait to be sent.
-    pub fn waiting_of(
-        &self,
-        webhook_id: WebhookId,
-        payload_id: PayloadId,
-    ) -> Result<Vec<(PayloadId, Members)>, Error> {
-        let read = |row: &Row<'_>| {
-            let members = Members::from_bytes(row.get_ref(1)?.as_blob()?)
-                .ok_or_else(|| unreadable("members", "these bytes"))?;
-            Ok((lookup::payload_id_of(row)?, members))
-        };
-        self.conn
-            .prepare_cached(
-                "SELECT payloads.payload_id, members FROM payloads INDEXED BY payloads_resent
-                    CROSS JOIN errands USING (webhook_id, payload_id)
-                 WHERE payloads.webhook_id = ?1 AND resend_of = ?2",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_map(params![webhook_id.0, payload_id.to_string()], read)?
-                    .collect()
-            })
-            .during("looking for resends", &self.path)
     }
 
     /// A webhook's failed payloads that failed within a span, oldest first, at most `limit`.
@@ -333,48 +329,40 @@ impl Ledger {
         Ok(origin)
     }
 
-    /// The orders that were delivered, or are on their way, in the parts and copies of a payload,
-    /// and in those of these.
-    pub fn gone_from(
+    /// What was made of a payload in the end (see [`Ledger::origin_of`]), itself first: its parts
+    /// and copies, and those of these.
+    pub fn family_of(
         &self,
         webhook_id: WebhookId,
         origin: PayloadId,
-    ) -> Result<BTreeSet<Seq>, Error> {
-        let mut gone = BTreeSet::new();
-        let mut origins = vec![origin];
-        while let Some(origin) = origins.pop() {
-            for (id, counts, members) in self.made_of(webhook_id, origin)? {
-                if counts {
-                    gone.extend(members.seqs());
-                }
-                origins.push(id);
-            }
-        }
-        Ok(gone)
-    }
-
-    /// The parts and copies of a payload, and whether they were delivered or are on their way.
-    fn made_of(
-        &self,
-        webhook_id: WebhookId,
-        origin: PayloadId,
-    ) -> Result<Vec<(PayloadId, bool, Members)>, Error> {
-        let read = |row: &Row<'_>| {
-            let members = Members::from_bytes(row.get_ref(2)?.as_blob()?)
-                .ok_or_else(|| unreadable("members", "these bytes"))?;
-            Ok((lookup::payload_id_of(row)?, row.get(1)?, members))
+    ) -> Result<Vec<Relative>, Error> {
+        const RELATIVE: &str = "SELECT payload_id, state IN ('delivered', 'pending', 'in_flight'), members,
+                EXISTS (SELECT 1 FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id)
+             FROM payloads";
+        let of_id = format!(
+            "{RELATIVE} WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2"
+        );
+        let made_of_it = format!(
+            "{RELATIVE} INDEXED BY payloads_resent WHERE webhook_id = ?1 AND resend_of = ?2"
+        );
+        let read = |sql: &str, id: PayloadId| {
+            self.conn
+                .prepare_cached(sql)
+                .and_then(|mut statement| {
+                    statement
+                        .query_map(params![webhook_id.0, id.to_string()], read_relative)?
+                        .collect::<Result<Vec<_>, _>>()
+                })
+                .during("looking for resends", &self.path)
         };
-        self.conn
-            .prepare_cached(
-                "SELECT payload_id, state IN ('delivered', 'pending', 'in_flight'), members FROM payloads INDEXED BY payloads_resent
-                 WHERE webhook_id = ?1 AND resend_of = ?2",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_map(params![webhook_id.0, origin.to_string()], read)?
-                    .collect()
-            })
-            .during("looking for resends", &self.path)
+        let mut family = read(&of_id, origin)?;
+        let mut visited = 0;
+        while let Some(relative) = family.get(visited) {
+            let made = read(&made_of_it, relative.id)?;
+            family.extend(made);
+            visited += 1;
+        }
+        Ok(family)
     }
 
     /// The first of these orders of which a later version was delivered to the webhook (D23).
@@ -521,6 +509,16 @@ fn next_errand(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Opt
     )?
     .query_row([webhook_id.0], read_errand)
     .optional()
+}
+
+fn read_relative(row: &Row<'_>) -> rusqlite::Result<Relative> {
+    Ok(Relative {
+        id: lookup::payload_id_of(row)?,
+        members: Members::from_bytes(row.get_ref(2)?.as_blob()?)
+            .ok_or_else(|| unreadable("members", "these bytes"))?,
+        goes: row.get(1)?,
+        waits: row.get(3)?,
+    })
 }
 
 fn read_errand(row: &Row<'_>) -> rusqlite::Result<Errand> {
