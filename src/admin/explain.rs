@@ -24,16 +24,17 @@ use super::api::explain as api;
 use super::desk::Desk;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Webhook};
+use crate::feed::errand::Errand;
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::{PayloadId, PayloadState};
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
 use crate::store;
-use crate::store::ledger::Ledger;
 use crate::store::ledger::configure::Registered;
 use crate::store::ledger::history::{
     AttemptRow, Count, Filter, PayloadRow, ResendRow, SetAsideRow, Standing,
 };
+use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::reader::Reader;
 
 /// What can be asked of the ledger, wherever it is.
@@ -326,16 +327,20 @@ pub async fn orders(
     story::orders(source, ground, &facts, queue, tracking_number).await
 }
 
-/// What becomes of a resend that is not done yet.
-fn resend_in_words(resend: ResendRow) -> String {
+/// What becomes of a resend that is not done yet; `what` is how it is called.
+fn resend_in_words(what: &str, resend: ResendRow, is_running: bool) -> String {
     match (resend.in_flight, resend.due, resend.counted) {
-        (true, _, _) => "its resend is under way".to_owned(),
-        (false, None, _) => {
-            "its resend was interrupted three times, and waits until somebody says so: `orderfeed retry-now`".to_owned()
+        (true, ..) if is_running => format!("{what} is under way"),
+        (true, ..) => {
+            format!("{what} was under way when the daemon ended: whether it arrived is unknown")
         }
-        (false, Some(_), 0) => "its resend waits for its turn".to_owned(),
+        (false, None, _) => format!(
+            "{what} was interrupted three times, and waits until somebody says so: `orderfeed retry-now`"
+        ),
+        (false, Some(_), 0) => format!("{what} waits for its turn"),
+        (false, Some(_), 1) => format!("{what} waits for its retry, after a failed attempt"),
         (false, Some(_), failed) => {
-            format!("its resend waits for its retry, after {failed} failed attempts")
+            format!("{what} waits for its retry, after {failed} failed attempts")
         }
     }
 }
@@ -345,6 +350,8 @@ struct Facts {
     standings: Vec<Standing>,
     /// The rows of the payloads that webhooks are busy with.
     heads: Vec<PayloadRow>,
+    /// What operators asked of webhooks, the first of each.
+    errands: Vec<(WebhookId, Errand)>,
     /// Why configured webhooks have no place in the ledger.
     without_place: BTreeMap<WebhookName, String>,
     set_aside: (Count, Option<SetAsideRow>),
@@ -386,8 +393,10 @@ impl Facts {
         source
             .ask(move |ledger| {
                 let mut standings = ledger.standings()?;
-                let mut heads = Vec::new();
+                let (mut heads, mut errands) = (Vec::new(), Vec::new());
                 for standing in &standings {
+                    let errand = ledger.first_errand(standing.webhook_id)?;
+                    errands.extend(errand.map(|errand| (standing.webhook_id, errand)));
                     if let Some(head) = &standing.lane.head {
                         heads.extend(ledger.payload_row(head.payload.id)?);
                     }
@@ -418,6 +427,7 @@ impl Facts {
                     set_aside: ledger.set_aside()?,
                     standings,
                     heads,
+                    errands,
                     without_place,
                 })
             })
@@ -441,10 +451,23 @@ impl Facts {
     }
 
     fn told(&self, ground: &Ground, standing: &Standing, outlook: &Outlook) -> Told {
+        let of_webhook = |it: &&(WebhookId, Errand)| it.0 == standing.webhook_id;
+        let errand = self.errands.iter().find(of_webhook).map(|(_, it)| it);
+        self.told_with(errand, ground, standing, outlook)
+    }
+
+    fn told_with(
+        &self,
+        errand: Option<&Errand>,
+        ground: &Ground,
+        standing: &Standing,
+        outlook: &Outlook,
+    ) -> Told {
         standing::tell(
             ground.webhook(&standing.name),
             standing,
             self.head(standing),
+            errand,
             &outlook.waiting_for(self.now),
             ground.started_at.is_some(),
             self.now,
@@ -494,15 +517,26 @@ impl Facts {
             .standings
             .iter()
             .find(|known| known.webhook_id == row.webhook_id);
-        let next_at = standing
+        let own_turn = standing
             .filter(|standing| {
                 let head = standing.lane.head.as_ref();
                 head.is_some_and(|head| head.payload.id == row.id && !head.in_flight)
             })
-            .and_then(|standing| self.told(ground, standing, &Outlook::default()).next_at);
-        let due = row.resend.and_then(|resend| resend.due);
-        let due = due.filter(|&due| due > self.now.clock);
-        let reasons = [row.reason.clone(), row.resend.map(resend_in_words)];
+            .and_then(|standing| {
+                let told = self.told_with(None, ground, standing, &Outlook::default());
+                told.next_at
+            });
+        // One that goes at once has no time.
+        let next_at = match row.resend.and_then(|resend| resend.due) {
+            Some(due) if due <= self.now.clock => None,
+            Some(due) => own_turn.into_iter().chain([self.now.wall_at(due)]).min(),
+            None => own_turn,
+        };
+        let is_running = ground.started_at.is_some();
+        let resend = row
+            .resend
+            .map(|resend| resend_in_words("its resend", resend, is_running));
+        let reasons = [row.reason.clone(), resend];
         let reasons: Vec<_> = reasons.into_iter().flatten().collect();
         api::Payload {
             payload_id: row.id.to_string(),
@@ -515,7 +549,7 @@ impl Facts {
             created_at: row.created_at,
             settled_at: row.settled_at,
             attempts: row.attempts,
-            next_at: next_at.or_else(|| due.map(|due| self.now.wall_at(due))),
+            next_at,
             resend_of: row.resend_of.map(|id| id.to_string()),
             part_of: None,
         }
@@ -547,7 +581,8 @@ impl Facts {
             .iter()
             .find(|known| known.webhook_id == row.webhook_id);
         let begun_at = standing.and_then(|standing| standing.head_begun_at);
-        if row.state == PayloadState::InFlight
+        let resend_in_flight = row.resend.is_some_and(|resend| resend.in_flight);
+        if (row.state == PayloadState::InFlight || resend_in_flight)
             && last < row.attempts
             && let Some(started_at) = begun_at
         {

@@ -540,6 +540,67 @@ fn a_payloads_body_is_what_was_sent_byte_for_byte() {
     assert_eq!(body(&site), arrived.body);
 }
 
+/// D20, D21: also while its webhook is paused, and where the daemon was killed meanwhile.
+#[test]
+fn a_resend_that_is_under_way_is_told_wherever_one_looks() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |number, _| match number {
+        1 => Answer::Status(400, ""),
+        2 => Answer::Status(500, ""),
+        _ => Answer::Gated(Arc::clone(&held), 200),
+    });
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 1\nretry_gap = \"1h\""));
+    site.enqueue("purchase_order", [1]);
+    let daemon = site.start();
+    let failed = loop {
+        let failed = json(&site, &["payloads", "--json"]);
+        if failed["payloads"][0]["state"] == "pending" && failed["payloads"][0]["attempts"] == 1 {
+            break failed["payloads"][0]["payload_id"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+        }
+    };
+    site.told(&["discard", &failed, "--reason", "wrong"]);
+    site.told(&["pause", "erp"]);
+    let line = |args: &[&str], word: &str| {
+        let found = told(&site, args);
+        found
+            .lines()
+            .filter(|line| line.contains(word))
+            // Who paused it is another user elsewhere.
+            .map(|line| {
+                line.split_once("erp: paused by ")
+                    .map_or(line, |(_, by)| by.split_once("; ").unwrap().1)
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    while json(&site, &["webhooks", "show", "erp", "--json"])["state"] != "paused" {
+        std::thread::yield_now();
+    }
+    site.told(&["resend", &failed]);
+    while !line(&["status"], "next:").contains("failed attempt") {
+        std::thread::yield_now();
+    }
+    assert_snapshot!(line(&["status"], "next:"), @"the resend of pl_A (1 purchase order) waits for its retry, after a failed attempt; next: sends the resend of pl_A (1 purchase order), at TIME");
+    site.told(&["resend", &failed]);
+    receiver.wait_for(3);
+    assert_snapshot!(line(&["status"], "next:"), @"erp: the resend of pl_A (1 purchase order) is under way, attempt 3; next: its answer is due, at TIME");
+    assert_snapshot!(line(&["webhooks", "show", "erp"], "state:"), @"state:  sending: the resend of pl_A (1 purchase order) is under way, attempt 3");
+    assert_snapshot!(line(&["show", &failed], "attempt"), @"
+    attempt 1 at TIME: failed, answered 400, after N ms
+    attempt 2 at TIME: failed, answered 500, after N ms
+    attempt 3 at TIME: under way
+    ");
+    assert_snapshot!(line(&["trace", "1"], "attempt 3"), @"      attempt 3 at TIME: under way");
+    daemon.kill();
+    assert_snapshot!(line(&["status"], "next:"), @"the resend of pl_A (1 purchase order) was under way when the daemon ended: whether it arrived is unknown; next: nothing, as no daemon runs");
+    assert_snapshot!(line(&["show", &failed], "attempt 3"), @"  attempt 3 at TIME: interrupted: unknown whether it arrived: cut off when the daemon ended: whether it arrived is unknown");
+    gate.open();
+}
+
 /// Nagios and its like: 0 ok, 1 warning, 2 critical, 3 unknown, and one line with figures.
 #[test]
 fn monitoring_gets_its_line_and_its_code() {

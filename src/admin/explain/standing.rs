@@ -1,12 +1,13 @@
 //! Where a webhook stands, in words: its state, why, since when, and what happens next.
 
 use crate::config::Webhook;
+use crate::feed::errand::{Errand, Load};
 use crate::feed::lane::{
     Head, Hold, Standing as LaneStanding, Step, Waiting, WebhookState, next_step,
 };
 use crate::feed::order::OrderType;
 use crate::feed::policy::{Policy, RetryAttempts};
-use crate::store::ledger::history::{PayloadRow, Standing};
+use crate::store::ledger::history::{PayloadRow, ResendRow, Standing};
 
 use super::Now;
 use crate::clock::WallTime;
@@ -26,11 +27,16 @@ pub(super) struct Told {
     pub(super) next_at: Option<WallTime>,
 }
 
-/// Says where a webhook stands; `webhook` is its configuration, if it has any.
+/// As a reason, it gives way to any other.
+const NOTHING_WAITS: &str = "nothing waits";
+
+/// Says where a webhook stands; `webhook` is its configuration, if it has any, and `errand` the
+/// first of what operators asked of it.
 pub(super) fn tell(
     webhook: Option<&Webhook>,
     standing: &Standing,
     head: Option<&PayloadRow>,
+    errand: Option<&Errand>,
     waiting: &Waiting,
     is_running: bool,
     now: Now,
@@ -48,6 +54,10 @@ pub(super) fn tell(
         };
     };
     let told = of_configured(webhook, standing, head, waiting, is_running, now);
+    let told = match errand {
+        Some(errand) => with_errand(told, errand, webhook, standing, waiting, is_running, now),
+        None => told,
+    };
     if is_running {
         return told;
     }
@@ -83,16 +93,8 @@ fn of_configured(
                 next_at: None,
             };
         }
-        let timeout_ms = i64::try_from(webhook.endpoint.timeout.as_millis()).unwrap_or(i64::MAX);
-        return Told {
-            state: "sending",
-            reason: Some(format!("{what} is under way, attempt {}", head.attempts)),
-            since: standing.head_begun_at,
-            next: "its answer is due".to_owned(),
-            next_at: standing
-                .head_begun_at
-                .map(|begun| WallTime(begun.0.saturating_add(timeout_ms))),
-        };
+        let reason = format!("{what} is under way, attempt {}", head.attempts);
+        return sending(reason, webhook, standing);
     }
     let trouble = lane.standing.trouble();
     let reason = trouble.map(|trouble| trouble.reason.clone());
@@ -187,7 +189,7 @@ fn of_configured(
             },
             Step::Wait(_) => Told {
                 state: state.as_str(),
-                reason: Some("nothing waits".to_owned()),
+                reason: Some(NOTHING_WAITS.to_owned()),
                 since: since_last,
                 next: "sends the next order at once".to_owned(),
                 next_at: None,
@@ -200,6 +202,98 @@ fn of_configured(
                 next_at: None,
             },
         },
+    }
+}
+
+/// While a request is under way.
+fn sending(reason: String, webhook: &Webhook, standing: &Standing) -> Told {
+    let timeout_ms = i64::try_from(webhook.endpoint.timeout.as_millis()).unwrap_or(i64::MAX);
+    Told {
+        state: "sending",
+        reason: Some(reason),
+        since: standing.head_begun_at,
+        next: "its answer is due".to_owned(),
+        next_at: standing
+            .head_begun_at
+            .map(|begun| WallTime(begun.0.saturating_add(timeout_ms))),
+    }
+}
+
+/// Adds what an operator asked for to what the webhook does by itself.
+fn with_errand(
+    own: Told,
+    errand: &Errand,
+    webhook: &Webhook,
+    standing: &Standing,
+    waiting: &Waiting,
+    is_running: bool,
+    now: Now,
+) -> Told {
+    let what = errand_in_words(errand);
+    let is_test = matches!(errand.load, Load::Test { .. });
+    if !is_running && is_test {
+        // Nobody waits for its answer any more.
+        return own;
+    }
+    if is_running && errand.in_flight {
+        let attempt = match &errand.load {
+            Load::Resend { attempts, .. } => format!(", attempt {attempts}"),
+            Load::Test { .. } => String::new(),
+        };
+        return sending(format!("{what} is under way{attempt}"), webhook, standing);
+    }
+    let row = ResendRow {
+        due: errand.due,
+        counted: errand.counted,
+        in_flight: errand.in_flight,
+    };
+    let waits = super::resend_in_words(&what, row, is_running);
+    let own_reason = own.reason.filter(|reason| reason != NOTHING_WAITS);
+    let reasons: Vec<_> = own_reason.into_iter().chain([waits]).collect();
+    let own = Told {
+        reason: Some(reasons.join("; ")),
+        ..own
+    };
+    let (lane, policy) = (&standing.lane, &webhook.policy);
+    let own_step = next_step(lane, None, waiting, policy, now.clock);
+    let step = next_step(lane, Some(errand), waiting, policy, now.clock);
+    if lane.head.as_ref().is_some_and(|head| head.in_flight) || step == own_step {
+        return own;
+    }
+    let next_at = match step {
+        Step::Wait(wait) => wait.until.map(|until| now.wall_at(until)),
+        Step::Seal(_) | Step::Send | Step::Run => None,
+    };
+    let next = match &own.next {
+        stands_still if next_at.is_none() && stands_still.starts_with("nothing") => {
+            format!("sends {what}; then {stands_still}")
+        }
+        _ => format!("sends {what}"),
+    };
+    Told {
+        next,
+        next_at,
+        ..own
+    }
+}
+
+fn errand_in_words(errand: &Errand) -> String {
+    match &errand.load {
+        Load::Resend {
+            payload, resend_of, ..
+        } => {
+            let count = u64::try_from(payload.members.seqs().len()).unwrap_or(u64::MAX);
+            let orders = orders_in_words(count, payload.order_type);
+            match resend_of {
+                None => format!("the resend of {} ({orders})", payload.id),
+                Some(original) => {
+                    format!("the resend of {original} as {} ({orders})", payload.id)
+                }
+            }
+        }
+        Load::Test {
+            order_type, action, ..
+        } => format!("the test of {order_type}.{action}"),
     }
 }
 

@@ -310,7 +310,10 @@ impl Case<'_> {
             },
         };
         match row.resend {
-            Some(resend) => format!("{state}; {}", super::resend_in_words(resend)),
+            Some(resend) => {
+                let resend = super::resend_in_words("its resend", resend, self.is_running);
+                format!("{state}; {resend}")
+            }
             None => state,
         }
     }
@@ -324,6 +327,11 @@ impl Case<'_> {
         }
         match (self.head, self.webhook) {
             (_, None) => parts.push(format!("{} is not configured any more", standing.name)),
+            // Another request is under way: a resend, or a test.
+            (Some(head), _) if told.state == "sending" && !self.head_in_flight() => {
+                parts.push(format!("it waits behind {}", payload_in_words(head)));
+                parts.extend(told.reason.clone());
+            }
             (Some(head), _) => {
                 let state = match told.state {
                     "sending" => "under way".to_owned(),
@@ -365,6 +373,11 @@ impl Case<'_> {
             parts.push(format!("next: {}", told.next));
         }
         parts.join("; ")
+    }
+
+    fn head_in_flight(&self) -> bool {
+        let head = self.standing.lane.head.as_ref();
+        head.is_some_and(|head| head.in_flight)
     }
 
     /// Why it never was the webhook's.

@@ -159,11 +159,15 @@ const AT_ONCE_MS: i64 = -1;
 impl Ledger {
     /// What operators ask of a lane.
     pub fn heard(&self, webhook_id: WebhookId) -> Result<Heard, Error> {
-        let doing = "reading what was asked for";
         Ok(Heard {
-            instructions: instructions(&self.conn, webhook_id).during(doing, &self.path)?,
-            errand: next_errand(&self.conn, webhook_id).during(doing, &self.path)?,
+            instructions: self.instructions(webhook_id)?,
+            errand: self.first_errand(webhook_id)?,
         })
+    }
+
+    /// The errand of a lane that is in flight, or else the one that is due first.
+    pub fn first_errand(&self, webhook_id: WebhookId) -> Result<Option<Errand>, Error> {
+        next_errand(&self.conn, webhook_id).during("reading what was asked for", &self.path)
     }
 
     /// What a webhook was told and is yet to heed, oldest first.
