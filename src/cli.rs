@@ -193,6 +193,8 @@ struct Failure {
     exit: Exit,
     /// What was wrong, where, and what to do next.
     message: String,
+    /// Whether a daemon runs, and can't do its work: nothing is delivered.
+    is_outage: bool,
 }
 
 impl Failure {
@@ -200,6 +202,14 @@ impl Failure {
         Self {
             exit,
             message: message.to_string(),
+            is_outage: false,
+        }
+    }
+
+    fn outage(exit: Exit, message: impl fmt::Display) -> Self {
+        Self {
+            is_outage: true,
+            ..Self::new(exit, message)
         }
     }
 }

@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(130);
 pub(super) struct Client {
     runtime: Runtime,
     socket: PathBuf,
+    patience: Duration,
     /// Whether the configuration could not be read, and so the default is assumed.
     assumed: bool,
 }
@@ -54,9 +55,16 @@ impl Client {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
+            patience: PATIENCE,
             assumed: found.is_none(),
             socket: found.unwrap_or_else(|| PathBuf::from(config::DEFAULT_SOCKET)),
         })
+    }
+
+    /// One that waits only so long for each answer.
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Whether a daemon runs, as far as its socket says so: somebody listens there, or nobody can
@@ -138,8 +146,11 @@ impl Client {
         };
         let called = self
             .runtime
-            .block_on(async { timeout(PATIENCE, called).await });
-        let late = |_| Unreached::Broken("it does not answer".to_owned());
+            .block_on(async { timeout(self.patience, called).await });
+        let late = |_| {
+            let seconds = self.patience.as_secs();
+            Unreached::Broken(format!("it has not answered within {seconds} s"))
+        };
         match called.map_err(late).and_then(|called| called) {
             Ok((200..=299, body)) => Ok(body),
             Ok((status, body)) => Err(self.refused(status, &body)),
@@ -215,7 +226,10 @@ impl Client {
             message.push_str("\n    ");
             message.push_str(&in_words(candidate));
         }
-        Failure::new(exit, message)
+        match error.code.as_str() {
+            "queue_mismatch" => Failure::outage(exit, message),
+            _ => Failure::new(exit, message),
+        }
     }
 
     fn unreached(&self, unreached: Unreached) -> Failure {
@@ -238,7 +252,7 @@ impl Client {
                     "this user may not open the admin socket {socket}{whose}{assumed}; become a member of its group, or ask an administrator"
                 ),
             ),
-            Unreached::Broken(why) => Failure::new(
+            Unreached::Broken(why) => Failure::outage(
                 Exit::Unreachable,
                 format!(
                     "the daemon at {socket} broke off: {why}{assumed}; whether it did what was asked, its log tells"

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::time::Duration;
 
 use super::ask::Asked;
 use super::table::{View, number, orders, tame};
@@ -23,15 +24,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
-    let status = ask(place);
+    let status = ask(args, place);
     let mut out = std::io::stdout().lock();
     if args.check {
         let (level, line) = match &status {
             Ok(status) => judged(status),
-            Err(failure) => (
-                Level::Unknown,
-                format!("UNKNOWN - {}", tame(&failure.message)),
-            ),
+            Err(failure) => {
+                let level = if failure.is_outage {
+                    Level::Critical
+                } else {
+                    Level::Unknown
+                };
+                // A bar would begin the figures.
+                let words = tame(&failure.message).replace('|', "/");
+                (level, format!("{} - {words}", level.as_str()))
+            }
         };
         writeln!(out, "ORDERFEED {line}")?;
         return level.end();
@@ -45,8 +52,14 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ask(place: &ConfigPlace) -> Result<Status, Failure> {
+/// A monitor gives up on its checks after some ten seconds: it is to hear of a daemon that hangs.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+
+fn ask(args: &Args, place: &ConfigPlace) -> Result<Status, Failure> {
     match Asked::find(place)? {
+        Asked::Daemon(client) if args.check => {
+            client.with_patience(CHECK_PATIENCE).get("/v1/status")
+        }
         Asked::Daemon(client) => client.get("/v1/status"),
         Asked::Files(mut files) => files.answer(explain::status),
     }

@@ -371,6 +371,10 @@ fn a_daemon_that_stands_still_goes_on_when_the_queue_is_adopted() {
     let message = health.1["error"]["message"].as_str().unwrap();
     assert!(message.contains("it was replaced"), "{message}");
     assert_eq!(asked.get("/v1/status").0, 503);
+    let (status, line) = site.run(&["status", "--check"]);
+    assert_eq!(status.code(), Some(2), "{line}");
+    assert!(line.starts_with("ORDERFEED CRITICAL - "), "{line}");
+    assert!(line.contains("it was replaced"), "{line}");
     assert_eq!(receiver.arrived().len(), 1);
     let told = site.told(&["adopt-queue", "--all-new"]);
     assert_snapshot!(told, @"

@@ -631,6 +631,12 @@ fn monitoring_gets_its_line_and_its_code() {
     ORDERFEED WARNING - failed payloads of erp: 1 | waiting=0 oldest=0s failed=1 parked=0 set_aside=0 unclaimed=0
     [exit 1]
     ");
+    daemon.freeze();
+    assert_snapshot!(line(&site), @"
+    ORDERFEED CRITICAL - the daemon at ./admin.sock broke off: it has not answered within 5 s; whether it did what was asked, its log tells
+    [exit 2]
+    ");
+    daemon.signal(rustix::process::Signal::CONT);
     std::fs::write(site.config(), "[queue]\npath = 1\n").unwrap();
     assert_snapshot!(line(&site), @"
     ORDERFEED UNKNOWN - ./config.toml:2: queue.path: found 1, allowed is a file's path, absolute or from this file's folder
