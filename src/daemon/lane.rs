@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use crate::clock::WallTime;
-use crate::feed::errand::{Errand, Load, Told, judge_errand};
+use crate::feed::errand::{Errand, Load, NOT_RESENT, Told, judge_errand};
 use crate::feed::lane::{Hold, Lane, Seal, Standing, Step, Wait, Waiting, WebhookState, next_step};
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::outcome::{Outcome, Verdict, judge};
@@ -430,9 +430,10 @@ impl Course {
                     return self.resume(settings, shell).await;
                 }
                 match superseded {
-                    Some(what) => Err(format!("not resent: {what}")),
+                    Some(what) => Err(what),
                     None => shell.body(payload).await?,
                 }
+                .map_err(|what| format!("{NOT_RESENT}{what}"))
             }
             Load::Test {
                 order_type, action, ..

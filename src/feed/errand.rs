@@ -13,6 +13,9 @@ use super::payload::{Payload, PayloadId};
 use super::policy::Policy;
 use super::timestamp::Timestamp;
 
+/// How the reason begins of a payload whose resend was dropped before any attempt.
+pub const NOT_RESENT: &str = "not resent: ";
+
 /// A request that an operator asked for, until it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errand {

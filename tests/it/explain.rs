@@ -601,6 +601,49 @@ fn a_resend_that_is_under_way_is_told_wherever_one_looks() {
     gate.open();
 }
 
+/// D23: no resend is recommended that would be refused, and what was never tried used up nothing.
+#[test]
+fn a_superseded_order_is_not_recommended_to_be_resent() {
+    let receiver =
+        Receiver::new(|number, _| Answer::Status(if number <= 2 { 500 } else { 200 }, ""));
+    let more = "retry_attempts = 0\npayload_max_items = 1";
+    let site = Site::new(&receiver.webhook("erp", more));
+    site.enqueue("purchase_order", [1]);
+    let daemon = site.start();
+    let settled = |state: &str, count: usize| loop {
+        let found = json(&site, &["payloads", "--json", "--state", state]);
+        let found = found["payloads"].as_array().unwrap();
+        if found.len() == count {
+            break found[0]["payload_id"].as_str().unwrap().to_owned();
+        }
+    };
+    let failed = settled("failed", 1);
+    let told = || {
+        let told = told(&site, &["trace", "1"]);
+        let lines = told.lines().filter(|line| line.starts_with("  erp:"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(told(), @"  erp: failed: its attempts are used up: answered 500; `orderfeed resend pl_A` sends it again");
+    site.enqueue("purchase_order", [2]);
+    settled("failed", 2);
+    site.enqueue("purchase_order", [1]);
+    settled("delivered", 1);
+    assert_snapshot!(told(), @"
+    erp: failed: its attempts are used up: answered 500; a later version was delivered since
+    erp: delivered: delivered at the first attempt
+    ");
+    daemon.stop();
+    // As a resend that was asked for before is dropped when its turn comes.
+    let ledger = rusqlite::Connection::open(site.ledger()).unwrap();
+    let dropped = "UPDATE payloads SET reason = 'not resent: order 1 was delivered in a later version since' WHERE payload_id = ?1";
+    assert_eq!(ledger.execute(dropped, [&failed]).unwrap(), 1);
+    drop(ledger);
+    assert_snapshot!(told(), @"
+    erp: failed: not resent: order 1 was delivered in a later version since
+    erp: delivered: delivered at the first attempt
+    ");
+}
+
 /// Nagios and its like: 0 ok, 1 warning, 2 critical, 3 unknown, and one line with figures.
 #[test]
 fn monitoring_gets_its_line_and_its_code() {

@@ -8,6 +8,7 @@ use super::{Facts, Ground, Source};
 use crate::admin::api::Error;
 use crate::admin::api::explain as api;
 use crate::config::Webhook;
+use crate::feed::errand::NOT_RESENT;
 use crate::feed::order::{Order, OrderType, Seq};
 use crate::feed::payload::{PayloadId, PayloadState};
 use crate::feed::policy::Sequence;
@@ -39,8 +40,9 @@ pub(super) async fn orders(
     }
     let more = found.len() > ORDERS_MAX;
     found.truncate(ORDERS_MAX);
-    found.reverse();
     let mut orders = Vec::new();
+    // Newest first: what was delivered of an order before it is gone over supersedes it (D23).
+    let mut delivered_later = BTreeSet::new();
     for order in &found {
         let (order_type, seq) = (order.order_type, order.seq);
         let webhooks: Vec<_> = facts
@@ -74,6 +76,16 @@ pub(super) async fn orders(
             .map(|standing| standing.lane.places[order_type].cursor);
         let bounds: BTreeSet<Seq> = cursors.collect();
         let before = Counted::read(queue, order_type, bounds, seq.before())?;
+        let delivered: Vec<_> = facts
+            .standings
+            .iter()
+            .zip(&traces)
+            .filter(|(_, trace)| {
+                let mut rows = trace.payloads.iter().map(|(row, _)| row);
+                rows.any(|row| row.state == PayloadState::Delivered)
+            })
+            .map(|(standing, _)| (standing.webhook_id, order_type))
+            .collect();
         let webhooks = facts.standings.iter().zip(&overview.outlooks).zip(traces);
         let webhooks = webhooks.map(|((standing, outlook), trace)| {
             let cursor = standing.lane.places[order_type].cursor;
@@ -87,6 +99,7 @@ pub(super) async fn orders(
                 before: before.within(cursor, seq.before()),
                 set_aside: set_aside.as_ref(),
                 first_cursor,
+                is_superseded: delivered_later.contains(&(standing.webhook_id, order_type)),
                 is_running: ground.started_at.is_some(),
             };
             let payloads = trace
@@ -122,7 +135,9 @@ pub(super) async fn orders(
             set_aside: set_aside.map(|row| row.reason).or(undeliverable),
             webhooks,
         });
+        delivered_later.extend(delivered);
     }
+    orders.reverse();
     Ok(api::Orders {
         tracking_number: tracking_number.to_owned(),
         orders,
@@ -187,6 +202,8 @@ struct Case<'a> {
     before: Count,
     set_aside: Option<&'a SetAsideRow>,
     first_cursor: Seq,
+    /// A later version of it was delivered (D23).
+    is_superseded: bool,
     is_running: bool,
 }
 
@@ -296,7 +313,12 @@ impl Case<'_> {
         };
         let state = match row.state {
             PayloadState::Delivered => format!("delivered {times}"),
-            PayloadState::Failed if row.resend.is_some() => {
+            // Not by an attempt: what stands there is why none was made.
+            PayloadState::Failed if reason.starts_with(NOT_RESENT) => reason.to_owned(),
+            PayloadState::Failed if self.is_superseded => {
+                format!("its attempts are used up: {reason}; a later version was delivered since")
+            }
+            PayloadState::Failed if row.resend.is_some() || self.webhook.is_none() => {
                 format!("its attempts are used up: {reason}")
             }
             PayloadState::Failed => format!(
