@@ -1,9 +1,9 @@
-//! What a shell may complete: the commands, and, while the daemon runs, its webhooks and payloads.
+//! What a shell may complete: the commands, webhooks, and, while the daemon runs, its payloads.
 //!
-//! Where the daemon can't be asked there is nothing to propose, and nobody is told: a shell has no
+//! Where nobody can be asked there is nothing to propose, and nobody is told: a shell has no
 //! place for it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
@@ -11,7 +11,9 @@ use clap_complete::env::CompleteEnv;
 use serde_json::Value;
 
 use super::ConfigPlace;
+use super::ask::Asked;
 use super::client::Client;
+use crate::admin::explain;
 
 /// Set by the script that `orderfeed completions` prints.
 pub(super) const VARIABLE: &str = "_ORDERFEED_COMPLETE";
@@ -24,12 +26,20 @@ pub(super) fn answer_shell(command: impl Fn() -> clap::Command) {
         .complete();
 }
 
-/// Completes webhooks' names.
+/// Completes webhooks' names; without a daemon, those in the ledger and the configuration.
 pub(super) fn webhooks() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
+        let found = match Asked::find(&place()) {
+            Ok(Asked::Daemon(client)) => answer_of(&client, "/v1/webhooks"),
+            Ok(Asked::Files(mut files)) => files
+                .answer(explain::webhooks)
+                .ok()
+                .and_then(|found| serde_json::to_value(found).ok()),
+            Err(_) => None,
+        };
         matching(
             current,
-            &ask("/v1/webhooks"),
+            &found.unwrap_or_default(),
             "webhooks",
             "name",
             &["state", "reason"],
@@ -79,13 +89,52 @@ fn matching(
 
 /// What the daemon answers, or nothing.
 fn ask(path: &str) -> Value {
-    // The engine does not say what else stands on the line.
-    let args: Vec<_> = std::env::args_os().collect();
-    let given = args.iter().position(|arg| arg == "--config");
-    let given = given.and_then(|at| args.get(at + 1)).map(PathBuf::from);
-    Client::new(&ConfigPlace(given))
+    Client::new(&place())
         .ok()
         .filter(Client::is_running)
-        .and_then(|client| client.get(path).ok())
+        .and_then(|client| answer_of(&client, path))
         .unwrap_or_default()
+}
+
+fn answer_of(client: &Client, path: &str) -> Option<Value> {
+    client.get(path).ok()
+}
+
+/// The engine does not say what else stands on the line.
+fn place() -> ConfigPlace {
+    let args: Vec<_> = std::env::args_os().collect();
+    ConfigPlace(config_among(&args))
+}
+
+/// What `--config` says on a line that is not whole yet.
+fn config_among(args: &[OsString]) -> Option<PathBuf> {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--config" {
+            return rest.next().map(PathBuf::from);
+        }
+        let joined = arg.to_str().and_then(|arg| arg.strip_prefix("--config="));
+        if let Some(path) = joined {
+            return Some(PathBuf::from(path));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_found_on_a_line_that_is_not_whole() {
+        for (line, expected) in [
+            ("orderfeed --config a.toml trace", Some("a.toml")),
+            ("orderfeed trace --config=b.toml", Some("b.toml")),
+            ("orderfeed trace --config", None),
+            ("orderfeed trace", None),
+        ] {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(config_among(&args), expected.map(PathBuf::from), "{line}");
+        }
+    }
 }

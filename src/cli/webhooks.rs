@@ -44,6 +44,7 @@ enum Command {
     /// The daemon must be stopped.
     DropParked {
         /// The webhook's name
+        #[arg(add = super::complete::webhooks())]
         name: String,
     },
 }
