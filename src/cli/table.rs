@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Local, Offset, TimeZone, Utc};
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
 use crate::clock::WallTime;
 use crate::feed::order::OrderType;
@@ -90,13 +90,25 @@ impl View {
         }
     }
 
-    /// A table, a line a row unless the terminal is too narrow. Columns of numbers are named.
+    /// A table, a line a row unless the terminal is too narrow: then texts go on below, and where
+    /// words would be broken (ids, states), each row is a list. Columns of numbers are named.
     pub(super) fn table(
         &self,
         header: &[&str],
         numbers: &[usize],
         rows: Vec<Vec<String>>,
     ) -> String {
+        let words: Vec<usize> = (0..header.len())
+            .map(|column| {
+                let cells = rows.iter().filter_map(|row| row.get(column));
+                let texts = cells.map(String::as_str).chain([header[column]]);
+                texts.map(longest_word).max().unwrap_or_default()
+            })
+            .collect();
+        let least: usize = words.iter().map(|word| word + GAP).sum();
+        if self.width.is_some_and(|width| least > usize::from(width)) {
+            return self.list(header, &rows);
+        }
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         match self.width {
@@ -112,6 +124,8 @@ impl View {
         table.add_rows(rows);
         for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
+            let least = u16::try_from(words[index] + GAP).unwrap_or(u16::MAX);
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
             if numbers.contains(&index) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -119,6 +133,35 @@ impl View {
         let mut text = String::new();
         for line in table.lines() {
             text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// A row is its first cell, and below it all others that are not empty, each after its name.
+    fn list(&self, header: &[&str], rows: &[Vec<String>]) -> String {
+        let width = self.width.map_or(usize::MAX, usize::from);
+        let mut text = String::new();
+        for row in rows {
+            let cells = header.iter().zip(row);
+            let named = cells.skip(1).filter(|(_, cell)| !cell.is_empty());
+            let named: Vec<String> = named
+                .map(|(name, cell)| format!("{} {cell}", name.to_lowercase()))
+                .collect();
+            text.push_str(row.first().map_or("", String::as_str));
+            let mut column = usize::MAX;
+            for (index, cell) in named.iter().enumerate() {
+                let comma = if index + 1 < named.len() { "," } else { "" };
+                let length = cell.chars().count() + comma.len();
+                if column.saturating_add(1 + length) > width {
+                    text.push_str("\n   ");
+                    column = 3;
+                }
+                column += 1 + length;
+                text.push(' ');
+                text.push_str(cell);
+                text.push_str(comma);
+            }
             text.push('\n');
         }
         text
@@ -145,6 +188,21 @@ impl View {
         painted
     }
 }
+
+/// Between columns.
+const GAP: usize = 2;
+
+/// In characters. In a text of several words, a very long one may be broken.
+fn longest_word(text: &str) -> usize {
+    let words = text.split_whitespace().map(|word| word.chars().count());
+    match words.clone().count() {
+        0 | 1 => words.max().unwrap_or_default(),
+        _ => words.max().unwrap_or_default().min(LONG_WORD),
+    }
+}
+
+/// No id or state is longer.
+const LONG_WORD: usize = 29;
 
 fn colour_of(word: &str) -> Option<&'static str> {
     Some(match word {
@@ -297,6 +355,37 @@ mod tests {
         erp      7  retries it at
                     once and for
                     ever
+        ");
+    }
+
+    #[test]
+    fn ids_and_states_are_never_broken() {
+        let rows = || {
+            vec![vec![
+                "pl_01M82E75EWT1K6JWPSMAYBQ9EZ".to_owned(),
+                "erp".to_owned(),
+                "delivered".to_owned(),
+                "14:05:12 (3 min ago)".to_owned(),
+                String::new(),
+            ]]
+        };
+        let header = ["PAYLOAD", "WEBHOOK", "STATE", "COMPOSED", "WHY"];
+        let table = |width| View::fixed(WallTime(0), Some(width)).table(&header, &[], rows());
+        // The least: 29, 7, 9, 8 and 3, and the gaps.
+        insta::assert_snapshot!(table(66), @"
+        PAYLOAD                        WEBHOOK  STATE      COMPOSED  WHY
+        pl_01M82E75EWT1K6JWPSMAYBQ9EZ  erp      delivered  14:05:12
+                                                           (3 min
+                                                           ago)
+        ");
+        insta::assert_snapshot!(table(65), @"
+        pl_01M82E75EWT1K6JWPSMAYBQ9EZ
+            webhook erp, state delivered, composed 14:05:12 (3 min ago)
+        ");
+        insta::assert_snapshot!(table(40), @"
+        pl_01M82E75EWT1K6JWPSMAYBQ9EZ
+            webhook erp, state delivered,
+            composed 14:05:12 (3 min ago)
         ");
     }
 }
