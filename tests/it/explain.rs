@@ -644,6 +644,34 @@ fn a_superseded_order_is_not_recommended_to_be_resent() {
     ");
 }
 
+/// A tracking number may be used again and again.
+#[test]
+fn all_payloads_of_a_tracking_number_are_listed() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", "payload_max_items = 100"));
+    let queue = site.producer();
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+        INSERT INTO orders (order_type, body) SELECT 'work_order', '{\"TrackingNumber\":7}' FROM n";
+    assert_eq!(queue.execute(many, []).unwrap(), 2_500);
+    let daemon = site.start();
+    receiver.wait_for(25);
+    daemon.stop();
+    let page = |args: &[&str]| {
+        let question = ["payloads", "--json", "--tracking-number", "7"];
+        let page = json(&site, &[&question, args].concat());
+        let payloads = page["payloads"].as_array().unwrap().iter();
+        let ids: Vec<String> = payloads
+            .map(|payload| payload["payload_id"].as_str().unwrap().to_owned())
+            .collect();
+        (ids, page["next"].as_str().map(str::to_owned))
+    };
+    let (all, next) = page(&[]);
+    assert_eq!((all.len(), next), (25, None));
+    let (first, next) = page(&["--limit", "20"]);
+    let (second, end) = page(&["--limit", "20", "--after", &next.unwrap()]);
+    assert_eq!(([first, second].concat(), end), (all, None));
+}
+
 /// Nagios and its like: 0 ok, 1 warning, 2 critical, 3 unknown, and one line with figures.
 #[test]
 fn monitoring_gets_its_line_and_its_code() {

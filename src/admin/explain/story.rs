@@ -1,6 +1,7 @@
 //! What became of one order: for each webhook in which payloads it went, or why it has not gone.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::outlook::{Counted, Outlook, Overview};
 use super::standing::{Told, orders_in_words, payload_in_words};
@@ -20,8 +21,8 @@ use crate::store::queue::reader::{QueuedOrder, Reader};
 /// So many rows of the queue with the same tracking number are told of, the newest.
 const ORDERS_MAX: usize = 20;
 
-/// So many rows with a tracking number are looked for in payloads.
-const LISTED_ORDERS_MAX: usize = 1_000;
+/// So many rows with a tracking number are read at once.
+const PLACES_MAX: usize = 1_000;
 
 /// Tells of the orders with a tracking number.
 pub(super) async fn orders(
@@ -155,29 +156,47 @@ pub(super) async fn payloads_of(
     after: Option<PayloadId>,
     limit: usize,
 ) -> Result<(Vec<PayloadRow>, Option<PayloadId>), Error> {
-    let mut rows: Vec<PayloadRow> = Vec::new();
-    for order in queue.with_tracking_number(tracking_number, LISTED_ORDERS_MAX)? {
-        let webhooks = facts.standings.iter().map(|standing| standing.webhook_id);
-        let webhooks: Vec<_> = webhooks
-            .filter(|id| filter.webhook_id.is_none_or(|wanted| wanted == *id))
-            .collect();
-        let (order_type, seq) = (order.order_type, order.seq);
-        let found = source
-            .ask(move |ledger| {
-                let mut found = Vec::new();
-                for webhook_id in webhooks {
-                    for id in ledger.payloads_with(webhook_id, order_type, seq)? {
-                        found.extend(ledger.payload_row(id)?);
-                    }
+    let webhooks = facts.standings.iter().map(|standing| standing.webhook_id);
+    let webhooks: Vec<_> = webhooks
+        .filter(|id| filter.webhook_id.is_none_or(|wanted| wanted == *id))
+        .collect();
+    let mut known = BTreeSet::new();
+    let mut rows = BTreeMap::new();
+    let mut before = Seq(i64::MAX);
+    loop {
+        let places = queue.places_of(tracking_number, before, PLACES_MAX)?;
+        for &(seq, order_type) in &places {
+            if filter.order_type.is_some_and(|wanted| wanted != order_type) {
+                continue;
+            }
+            let webhooks = webhooks.clone();
+            let ids = source
+                .ask(move |ledger| {
+                    let ids = webhooks
+                        .iter()
+                        .map(|&webhook_id| ledger.payloads_with(webhook_id, order_type, seq));
+                    Ok(ids.collect::<Result<Vec<_>, store::Error>>()?.concat())
+                })
+                .await?;
+            for id in ids {
+                if after.is_some_and(|after| id >= after) || !known.insert(id) {
+                    continue;
                 }
-                Ok(found)
-            })
-            .await?;
-        rows.extend(found);
+                let row = source.ask(move |ledger| ledger.payload_row(id)).await?;
+                let row = row.filter(|row| filter.passes(row));
+                rows.extend(row.map(|row| (Reverse(row.id), row)));
+                // One more tells that there are others.
+                if rows.len() > limit + 1 {
+                    rows.pop_last();
+                }
+            }
+        }
+        match places.last() {
+            Some((last, _)) if places.len() == PLACES_MAX => before = *last,
+            Some(_) | None => break,
+        }
     }
-    rows.retain(|row| filter.passes(row) && after.is_none_or(|after| row.id < after));
-    rows.sort_by_key(|row| std::cmp::Reverse(row.id));
-    rows.dedup_by_key(|row| row.id);
+    let mut rows: Vec<PayloadRow> = rows.into_values().collect();
     let next = (rows.len() > limit).then(|| rows[limit - 1].id);
     rows.truncate(limit);
     Ok((rows, next))

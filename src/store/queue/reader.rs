@@ -242,6 +242,32 @@ impl Reader {
             .and_then(|mut statement| {
                 statement
                     .query_map(
+    /// Where orders with a tracking number stand, and of which type they are, newest first; only
+    /// those before a place.
+    pub fn places_of(
+        &self,
+        tracking_number: &str,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, OrderType)>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.0
+            .conn
+            .prepare_cached(
+                "SELECT orders.seq, order_type FROM (SELECT seq FROM tracking_numbers
+                    WHERE tracking_number = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3)
+                 CROSS JOIN orders USING (seq) ORDER BY orders.seq DESC",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![tracking_number, before.0, limit], |row| {
+                        Ok((Seq(row.get(0)?), order_type_of(row, 1)?))
+                    })?
+                    .collect()
+            })
+            .during("looking for a tracking number", &self.0.path)
+    }
+
                         params![order_type.as_str(), after.0, up_to.0, limit],
                         |row| row.get(0).map(Seq),
                     )?
@@ -309,10 +335,7 @@ impl Reader {
 
 fn read_queued(row: &Row<'_>) -> rusqlite::Result<QueuedOrder> {
     let seq = Seq(row.get(0)?);
-    let order_type: String = row.get(1)?;
-    let order_type = order_type.parse().map_err(|error: Undeliverable| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
-    })?;
+    let order_type = order_type_of(row, 1)?;
     let action = row.get_ref(2)?.as_bytes().unwrap_or_default();
     let body = row.get_ref(5)?.as_bytes().unwrap_or_default();
     Ok(QueuedOrder {
@@ -324,3 +347,10 @@ fn read_queued(row: &Row<'_>) -> rusqlite::Result<QueuedOrder> {
         order: Order::parse(seq, order_type, action, body),
     })
 }
+fn order_type_of(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderType> {
+    let order_type: String = row.get(column)?;
+    order_type.parse().map_err(|error: Undeliverable| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
+}
+
