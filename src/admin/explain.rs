@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use self::outlook::{Outlook, Overview};
+use self::outlook::{Aside, Outlook, Overview};
 use self::standing::Told;
 use super::api::Error;
 use super::api::explain as api;
@@ -120,7 +120,7 @@ pub async fn status(
     queue: &mut Reader,
 ) -> Result<api::Status, Error> {
     let facts = Facts::gather(source, ground, queue.newest()).await?;
-    let overview = Overview::of(&facts.standings, ground, queue)?;
+    let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
     let waiting = overview.waiting.iter().map(|(order_type, waiting)| {
         let waiting = api::Waiting {
             count: waiting.count.count,
@@ -158,7 +158,7 @@ pub async fn webhooks(
     queue: &mut Reader,
 ) -> Result<api::Webhooks, Error> {
     let facts = Facts::gather(source, ground, queue.newest()).await?;
-    let overview = Overview::of(&facts.standings, ground, queue)?;
+    let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
     Ok(api::Webhooks {
         webhooks: facts.webhooks(ground, &overview),
     })
@@ -355,6 +355,8 @@ struct Facts {
     /// Why configured webhooks have no place in the ledger.
     without_place: BTreeMap<WebhookName, String>,
     set_aside: (Count, Option<SetAsideRow>),
+    /// Those that some webhook has not passed yet.
+    aside: Aside,
     now: Now,
 }
 
@@ -422,7 +424,13 @@ impl Facts {
                         }
                     }
                 }
+                let cursors = standings.iter().flat_map(|standing| {
+                    OrderType::ALL.map(|order_type| standing.lane.places[order_type].cursor)
+                });
+                let after = cursors.min().unwrap_or_default();
+                let aside = ledger.set_aside_after(after, outlook::ASIDE_MAX)?;
                 Ok(Self {
+                    aside: Aside::new(&aside),
                     now: Now::read(ledger.clock()),
                     set_aside: ledger.set_aside()?,
                     standings,

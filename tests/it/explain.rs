@@ -672,6 +672,33 @@ fn all_payloads_of_a_tracking_number_are_listed() {
     assert_eq!(([first, second].concat(), end), (all, None));
 }
 
+#[test]
+fn what_is_set_aside_or_withdrawn_does_not_wait() {
+    let webhook = |more: &str| {
+        format!("[webhook.erp]\nurl = \"http://127.0.0.1:9/\"\nactive = false\n{more}")
+    };
+    let site = Site::new(&webhook(""));
+    let daemon = site.start();
+    let bad = r#"{"TrackingNumber":1,"Text":"\ud800"}"#;
+    order(&site, "purchase_order", bad);
+    site.enqueue("purchase_order", 2..=4);
+    let withdraw = "INSERT INTO withdrawals (seq) VALUES (3)";
+    site.producer().execute(withdraw, []).unwrap();
+    while json(&site, &["status", "--json"])["queue"]["set_aside"] != 1 {
+        std::thread::yield_now();
+    }
+    let counts = || {
+        let status = json(&site, &["status", "--json"]);
+        let webhook = &status["webhooks"][0];
+        let any = status["queue"]["waiting"]["purchase_order"]["count"].clone();
+        [any, webhook["waiting"].clone(), webhook["parked"].clone()]
+    };
+    assert_eq!(counts(), [2, 2, 0]);
+    site.configure(&webhook("triggers = [\"work_order\"]\n"));
+    daemon.reload();
+    assert_eq!(counts(), [Value::Null, 0.into(), 2.into()]);
+}
+
 /// Nagios and its like: 0 ok, 1 warning, 2 critical, 3 unknown, and one line with figures.
 #[test]
 fn monitoring_gets_its_line_and_its_code() {

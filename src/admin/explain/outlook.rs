@@ -18,6 +18,62 @@ use crate::store::queue::reader::Reader;
 /// So many orders of a type are read, where they have to be.
 const READ_MAX: usize = 2_000;
 
+/// And no more bytes of them than this, and what the last one has beyond it.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// So many rows of a type are counted, withdrawn ones included.
+const ROWS_MAX: u64 = 3 * Count::MAX;
+
+/// No round of counting is smaller.
+const ROUND_MIN: u64 = 10_000;
+
+/// So many rows that were set aside are left out of what is counted, the oldest.
+pub(super) const ASIDE_MAX: usize = 1_000;
+
+/// Rows that were set aside, and that some webhook has not passed yet: for none of them they wait.
+#[derive(Debug, Default)]
+pub(super) struct Aside(PerType<BTreeSet<Seq>>);
+
+impl Aside {
+    pub(super) fn new(rows: &[(Seq, String)]) -> Self {
+        Self(PerType::from_fn(|order_type| {
+            let of_type = rows.iter().filter(|row| row.1 == order_type.as_str());
+            of_type.map(|row| row.0).collect()
+        }))
+    }
+
+    /// How many lie after one order and up to another, withdrawn ones left out.
+    fn within(
+        &self,
+        queue: &Reader,
+        order_type: OrderType,
+        after: Seq,
+        up_to: Seq,
+    ) -> Result<u64, store::Error> {
+        let mut count = 0;
+        for seq in self.0[order_type].range(after.next()..=up_to) {
+            count += u64::from(queue.withdrawn(seq.before(), *seq)?.is_empty());
+        }
+        Ok(count)
+    }
+
+    /// The oldest order of a type after one and up to another that waits, and when it was queued.
+    fn first(
+        &self,
+        queue: &Reader,
+        order_type: OrderType,
+        mut after: Seq,
+        up_to: Seq,
+    ) -> Result<Option<(Seq, String)>, store::Error> {
+        loop {
+            match queue.first(order_type, after, up_to)? {
+                Some((seq, _)) if self.0[order_type].contains(&seq) => after = seq,
+                found => return Ok(found),
+            }
+        }
+    }
+}
+
 /// What waits for all webhooks.
 #[derive(Debug, Default)]
 pub(super) struct Overview {
@@ -108,6 +164,7 @@ impl Overview {
     /// Counts what waits for these webhooks.
     pub(super) fn of(
         standings: &[Standing],
+        aside: &Aside,
         ground: &Ground,
         queue: &mut Reader,
     ) -> Result<Self, Error> {
@@ -121,7 +178,7 @@ impl Overview {
             .map(|standing| ground.webhook(&standing.name).is_some())
             .collect();
         for order_type in OrderType::ALL {
-            overview.count(order_type, standings, &is_configured, queue)?;
+            overview.count(order_type, standings, aside, &is_configured, queue)?;
         }
         Ok(overview)
     }
@@ -130,6 +187,7 @@ impl Overview {
         &mut self,
         order_type: OrderType,
         standings: &[Standing],
+        aside: &Aside,
         is_configured: &[bool],
         queue: &Reader,
     ) -> Result<(), Error> {
@@ -145,7 +203,7 @@ impl Overview {
             .iter()
             .flatten()
             .flat_map(|it| [it.after, it.up_to]);
-        let counted = Counted::read(queue, order_type, bounds.collect(), newest)?;
+        let counted = Counted::read(queue, order_type, bounds.collect(), newest, aside)?;
         let mut unread_after = None;
         // From here on all wait for one webhook or another.
         let mut all_wait_after = None;
@@ -155,7 +213,7 @@ impl Overview {
                 match stretch.what {
                     What::Waits => {
                         if let Some((seq, queued_at)) =
-                            queue.first(order_type, stretch.after, stretch.up_to)?
+                            aside.first(queue, order_type, stretch.after, stretch.up_to)?
                         {
                             outlook.meet(order_type, seq, || queued_at, count);
                             let first = all_wait_after.get_or_insert(stretch.after);
@@ -173,7 +231,9 @@ impl Overview {
         let mut any = WaitingForAny::default();
         if let Some(after) = all_wait_after {
             any.count = counted.within(after, newest);
-            any.oldest_at = queue.first(order_type, after, newest)?.map(|(_, at)| at);
+            any.oldest_at = aside
+                .first(queue, order_type, after, newest)?
+                .map(|(_, at)| at);
         }
         if let Some(after) = unread_after {
             self.read(
@@ -222,7 +282,7 @@ impl Overview {
         };
         let outlooks = &mut self.outlooks;
         let mut unclaimed = 0;
-        let unread = queue.each_order(order_type, after, READ_MAX, |order| {
+        let unread = queue.each_order(order_type, after, (READ_MAX, READ_BYTES_MAX), |order| {
             let mut is_wanted = all_wait_after.is_some_and(|after| order.seq > after);
             let counted_elsewhere = is_wanted;
             let mut belongs = is_wanted;
@@ -347,42 +407,50 @@ fn never_covered<'a>(
     gaps
 }
 
-/// How many orders of a type lie between some bounds, withdrawn ones left out.
+/// How many orders of a type lie between some bounds, without those that are withdrawn or set aside.
 pub(super) struct Counted(Vec<(Seq, Seq, Count)>);
 
 impl Counted {
-    /// Counts from the last bound downwards, as far as [`Count::MAX`].
+    /// Counts from the last bound downwards, as far as [`Count::MAX`], among [`ROWS_MAX`] rows.
     pub(super) fn read(
         queue: &Reader,
         order_type: OrderType,
         bounds: BTreeSet<Seq>,
         newest: Seq,
+        aside: &Aside,
     ) -> Result<Self, store::Error> {
         let mut parts = Vec::new();
-        let mut left = Count::MAX + 1;
+        let (mut left, mut rows_left) = (Count::MAX + 1, ROWS_MAX);
         let mut up_to = newest;
         for after in bounds.into_iter().rev() {
             if after >= up_to {
                 continue;
             }
-            let count = if left == 0 {
-                Count {
-                    count: 0,
-                    more: true,
+            let mut count = Count::default();
+            let mut last = up_to;
+            while last > after {
+                if left == 0 || rows_left == 0 {
+                    count.more = true;
+                    break;
                 }
-            } else {
-                let rows = queue.count(order_type, after, up_to, left)?;
-                let withdrawn = match rows {
-                    0 => 0,
-                    _ => queue.count_withdrawn(order_type, after, up_to, rows)?,
-                };
-                let more = rows == left;
-                left -= rows;
-                Count {
-                    count: rows - withdrawn.min(rows),
-                    more,
+                let limit = left.max(ROUND_MIN).min(rows_left);
+                let (rows, lowest) = queue.count_newest(order_type, after, last, limit)?;
+                if rows == 0 {
+                    break;
                 }
-            };
+                // Only among those that were counted.
+                let before = lowest.before();
+                let gone = queue.count_withdrawn(order_type, before, last, rows)?
+                    + aside.within(queue, order_type, before, last)?;
+                let waiting = rows.saturating_sub(gone);
+                count.count += waiting;
+                left = left.saturating_sub(waiting);
+                rows_left -= rows;
+                if rows < limit {
+                    break;
+                }
+                last = before;
+            }
             parts.push((after, up_to, count));
             up_to = after;
         }

@@ -32,7 +32,7 @@ pub(super) async fn orders(
     queue: &mut Reader,
     tracking_number: &str,
 ) -> Result<api::Orders, Error> {
-    let overview = Overview::of(&facts.standings, ground, queue)?;
+    let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
     let mut found = queue.with_tracking_number(tracking_number, ORDERS_MAX + 1)?;
     if found.is_empty() {
         return Err(Error::not_found(format!(
@@ -76,7 +76,7 @@ pub(super) async fn orders(
             .iter()
             .map(|standing| standing.lane.places[order_type].cursor);
         let bounds: BTreeSet<Seq> = cursors.collect();
-        let before = Counted::read(queue, order_type, bounds, seq.before())?;
+        let before = Counted::read(queue, order_type, bounds, seq.before(), &facts.aside)?;
         let delivered: Vec<_> = facts
             .standings
             .iter()

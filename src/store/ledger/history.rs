@@ -609,6 +609,24 @@ impl Ledger {
             .during("reading what was set aside", &self.path)
     }
 
+    /// Rows of the queue that were set aside after one, oldest first, with the order types that
+    /// stand there.
+    pub fn set_aside_after(&self, after: Seq, limit: usize) -> Result<Vec<(Seq, String)>, Error> {
+        self.conn
+            .prepare_cached(
+                "SELECT seq, order_type FROM set_aside WHERE queue_generation = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+            )
+            .and_then(|mut statement| {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                statement
+                    .query_map(params![self.queue_generation, after.0, limit], |row| {
+                        Ok((Seq(row.get(0)?), row.get(1)?))
+                    })?
+                    .collect()
+            })
+            .during("reading what was set aside", &self.path)
+    }
+
     /// Up to which order of a type somebody dropped what a webhook had parked (D25).
     pub fn dropped_up_to(
         &self,

@@ -96,6 +96,31 @@ impl Reader {
         )
     }
 
+    /// The same, from the newest downwards; and the oldest one that was counted.
+    pub fn count_newest(
+        &self,
+        order_type: OrderType,
+        after: Seq,
+        up_to: Seq,
+        limit: u64,
+    ) -> Result<(u64, Seq), Error> {
+        let up_to = up_to.min(self.newest());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.0
+            .conn
+            .prepare_cached(
+                "SELECT count(*), coalesce(min(seq), ?2) FROM (SELECT seq FROM orders INDEXED BY orders_by_type
+                 WHERE order_type = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq DESC LIMIT ?4)",
+            )
+            .and_then(|mut statement| {
+                statement.query_row(
+                    params![order_type.as_str(), after.0, up_to.0, limit],
+                    |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), Seq(row.get(1)?))),
+                )
+            })
+            .during("counting orders", &self.0.path)
+    }
+
     /// Counts the withdrawn ones among them.
     pub fn count_withdrawn(
         &self,
@@ -105,7 +130,7 @@ impl Reader {
         limit: u64,
     ) -> Result<u64, Error> {
         self.count_by(
-            "SELECT count(*) FROM (SELECT 1 FROM withdrawals CROSS JOIN orders USING (seq)
+            "SELECT count(*) FROM (SELECT 1 FROM withdrawals CROSS JOIN orders INDEXED BY orders_by_type USING (seq)
              WHERE order_type = ?1 AND withdrawals.seq > ?2 AND withdrawals.seq <= ?3 LIMIT ?4)",
             order_type,
             (after, up_to),
@@ -162,15 +187,16 @@ impl Reader {
     }
 
     /// Reads the orders of a type after one, oldest first, that can be delivered and are not
-    /// withdrawn: among so many rows; and the last row that was read, if there are more.
+    /// withdrawn: among so many rows, or so many bytes of them; and the last row that was read, if
+    /// there are more.
     pub fn each_order(
         &self,
         order_type: OrderType,
         after: Seq,
-        rows_max: usize,
+        (rows_max, bytes_max): (usize, usize),
         mut meet: impl FnMut(Order),
     ) -> Result<Option<Seq>, Error> {
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         let mut last = after;
         loop {
             let all = self
@@ -178,15 +204,18 @@ impl Reader {
                 .each_row(order_type, last, self.newest().next(), |row| {
                     rows += 1;
                     last = row.seq;
-                    if let (Ok(order), false) = (row.order, row.withdrawn) {
-                        meet(order);
+                    if let Ok(order) = row.order {
+                        bytes += order.body.len();
+                        if !row.withdrawn {
+                            meet(order);
+                        }
                     }
-                    rows < rows_max
+                    rows < rows_max && bytes < bytes_max
                 })?;
             if all {
                 return Ok(None);
             }
-            if rows >= rows_max {
+            if rows >= rows_max || bytes >= bytes_max {
                 return Ok(Some(last));
             }
         }
@@ -208,6 +237,32 @@ impl Reader {
             .and_then(|mut statement| {
                 statement
                     .query_map(params![tracking_number, limit], read_queued)?
+                    .collect()
+            })
+            .during("looking for a tracking number", &self.0.path)
+    }
+
+    /// Where orders with a tracking number stand, and of which type they are, newest first; only
+    /// those before a place.
+    pub fn places_of(
+        &self,
+        tracking_number: &str,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, OrderType)>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.0
+            .conn
+            .prepare_cached(
+                "SELECT orders.seq, order_type FROM (SELECT seq FROM tracking_numbers
+                    WHERE tracking_number = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3)
+                 CROSS JOIN orders USING (seq) ORDER BY orders.seq DESC",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![tracking_number, before.0, limit], |row| {
+                        Ok((Seq(row.get(0)?), order_type_of(row, 1)?))
+                    })?
                     .collect()
             })
             .during("looking for a tracking number", &self.0.path)
@@ -242,32 +297,6 @@ impl Reader {
             .and_then(|mut statement| {
                 statement
                     .query_map(
-    /// Where orders with a tracking number stand, and of which type they are, newest first; only
-    /// those before a place.
-    pub fn places_of(
-        &self,
-        tracking_number: &str,
-        before: Seq,
-        limit: usize,
-    ) -> Result<Vec<(Seq, OrderType)>, Error> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.0
-            .conn
-            .prepare_cached(
-                "SELECT orders.seq, order_type FROM (SELECT seq FROM tracking_numbers
-                    WHERE tracking_number = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3)
-                 CROSS JOIN orders USING (seq) ORDER BY orders.seq DESC",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_map(params![tracking_number, before.0, limit], |row| {
-                        Ok((Seq(row.get(0)?), order_type_of(row, 1)?))
-                    })?
-                    .collect()
-            })
-            .during("looking for a tracking number", &self.0.path)
-    }
-
                         params![order_type.as_str(), after.0, up_to.0, limit],
                         |row| row.get(0).map(Seq),
                     )?
@@ -333,6 +362,13 @@ impl Reader {
     }
 }
 
+fn order_type_of(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderType> {
+    let order_type: String = row.get(column)?;
+    order_type.parse().map_err(|error: Undeliverable| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
+}
+
 fn read_queued(row: &Row<'_>) -> rusqlite::Result<QueuedOrder> {
     let seq = Seq(row.get(0)?);
     let order_type = order_type_of(row, 1)?;
@@ -347,10 +383,3 @@ fn read_queued(row: &Row<'_>) -> rusqlite::Result<QueuedOrder> {
         order: Order::parse(seq, order_type, action, body),
     })
 }
-fn order_type_of(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderType> {
-    let order_type: String = row.get(column)?;
-    order_type.parse().map_err(|error: Undeliverable| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
-    })
-}
-
