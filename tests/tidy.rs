@@ -448,10 +448,11 @@ mod command_line {
         for (path, text) in stores {
             for (before, literal) in sentences(&text) {
                 let sql = [
-                    "SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA", "WITH", "CREATE",
+                    "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "PRAGMA ", "WITH ", "CREATE ",
+                    "WHERE ",
                 ]
                 .iter()
-                .any(|word| literal.trim_start().starts_with(word));
+                .any(|word| literal.contains(word));
                 let doing = ["during(", "doing:", "doing ="]
                     .iter()
                     .any(|place| before.ends_with(place));
