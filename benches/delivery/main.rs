@@ -219,7 +219,9 @@ fn backlog(args: &Args) -> Value {
     let mut figures = Vec::new();
     let mut costs = [Vec::new(), Vec::new()];
     let mut memory = [0, 0];
-    for _round in 0..ROUNDS {
+    // A backlog that is soon used up is measured less often.
+    let rounds = args.backlog as usize / (2 * ITEMS * PAYLOADS);
+    for _round in 0..rounds.clamp(1, ROUNDS) {
         let sites = [&small.site(), &large];
         for (index, site) in sites.into_iter().enumerate() {
             // Each delivers the same number of payloads, from a start of its own.
