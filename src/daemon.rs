@@ -421,7 +421,8 @@ impl Lanes {
         let mut chores = ticks(CHORE_GAP);
         let mut mark = ticks(MARK_GAP);
         let mut marked = None;
-        let mut refused = false;
+        // What was said of it last, while the queue refuses.
+        let mut refused = None;
         let mut mark_refused = false;
         let mut chores_refused = false;
         let mut wal_pinned = false;
@@ -452,15 +453,17 @@ impl Lanes {
                     }
                 }
                 _ = poll.tick() => match self.shared.look().await {
-                    Ok(()) => if std::mem::take(&mut refused) {
+                    Ok(()) => if refused.take().is_some() {
                         info!("the queue is back, and new orders are noticed");
                     },
                     Err(error) if error.is_lasting() => return Some(error),
-                    Err(error) if !refused => {
-                        error!("{error}; new orders are not noticed until this is mended");
-                        refused = true;
+                    Err(error) => {
+                        let error = error.to_string();
+                        if refused.as_ref() != Some(&error) {
+                            error!("{error}; new orders are not noticed until this is mended");
+                        }
+                        refused = Some(error);
                     }
-                    Err(_again) => {}
                 },
                 _ = chores.tick() => match self.chores().await {
                     Ok(None) => (chores_refused, wal_pinned) = (false, false),
