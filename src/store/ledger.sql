@@ -96,6 +96,11 @@ CREATE TABLE payloads (
     queue_generation INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     settled_at       INTEGER,
+    -- Its first attempt, if that delivered it, as most do: a row of its own would be a page more to sync for each payload.
+    first_started_at  INTEGER,
+    first_duration_ms INTEGER,
+    first_status      INTEGER,
+    first_answer      TEXT,
     encoding         INTEGER NOT NULL,
     -- XXH3 of its bytes.
     checksum         INTEGER NOT NULL,
@@ -160,8 +165,8 @@ CREATE TABLE instructions (
     told_at        INTEGER NOT NULL
 ) STRICT;
 
--- Every attempt that ended.
-CREATE TABLE attempts (
+-- Every other attempt that ended.
+CREATE TABLE other_attempts (
     payload_id  TEXT    NOT NULL,
     number      INTEGER NOT NULL,
     started_at  INTEGER NOT NULL,
@@ -174,6 +179,14 @@ CREATE TABLE attempts (
     answer      TEXT,
     PRIMARY KEY (payload_id, number)
 ) STRICT, WITHOUT ROWID;
+
+-- Every attempt that ended.
+CREATE VIEW attempts AS
+    SELECT payload_id, number, started_at, duration_ms, phase, outcome, status, error, answer FROM other_attempts
+    UNION ALL
+    SELECT payload_id, 1, first_started_at, first_duration_ms, 'answered', 'delivered', first_status, NULL, first_answer
+    FROM webhooks CROSS JOIN payloads USING (webhook_id)
+    WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order') AND first_started_at IS NOT NULL;
 
 -- Orders that belong to a webhook and are no longer selected (D25).
 CREATE TABLE parked (

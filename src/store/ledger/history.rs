@@ -309,7 +309,7 @@ impl Ledger {
             Some(_) | None => "",
         };
         let sql = format!(
-            "SELECT {PAYLOAD} FROM payloads {index} WHERE {failed} webhook_id = ?1 AND order_type = ?2 AND payload_id < ?3
+            "SELECT {PAYLOAD} FROM payloads {index} WHERE {failed} webhook_id = ?1 AND order_type = ?2 AND payload_id < ?3 AND created_at < ?4
              ORDER BY payload_id DESC"
         );
         let mut lanes = Vec::new();
@@ -328,7 +328,9 @@ impl Ledger {
             let before = before.into_iter().chain(after).min();
             // Beyond all ids stands `q`.
             let before = before.map_or_else(|| "q".to_owned(), |id| id.to_string());
-            let mut rows = statement.query(params![webhook_id.0, order_type.as_str(), before])?;
+            let until = filter.until.map_or(i64::MAX, |until| until.0);
+            let mut rows =
+                statement.query(params![webhook_id.0, order_type.as_str(), before, until])?;
             if let Some(row) = rows.next()? {
                 newest.push(Newest(read_payload_row(row)?, index));
             }
