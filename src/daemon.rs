@@ -6,6 +6,7 @@
 pub mod ahead;
 mod front;
 pub mod lane;
+mod notify;
 mod operator;
 mod shell;
 mod standstill;
@@ -40,6 +41,8 @@ use crate::store::worker::{LedgerHandle, QueueHandle};
 use crate::store::{self, files};
 use front::{Front, Reload};
 use lane::{Halt, Settings};
+pub use notify::is_awaited;
+use notify::{Kept, Notifier};
 use shell::{Gear, LaneShell, Shared};
 use tell::Teller;
 
@@ -277,10 +280,12 @@ const SURVEY_MAX: u64 = 100_000;
 /// If queue and ledger do not belong together, nothing is sent until somebody adopts the queue over the
 /// admin socket; without a socket that is an error.
 pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
+    let notifier = Notifier::from_environment();
     let stores = match (stores.agree(), &mut reins.inbox) {
         (Ok(()), _) => stores,
         (Err(store::Error::Disagree(found)), Some(inbox)) => {
-            let Some(stores) = standstill::wait(stores, found, inbox, &mut reins.stop).await else {
+            let waited = standstill::wait(stores, found, inbox, &mut reins.stop, &notifier);
+            let Some(stores) = waited.await else {
                 return Ok(());
             };
             stores
@@ -323,6 +328,7 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         done,
         stopping,
         told_to_stop: reins.stop.clone(),
+        notifier,
     };
     let woken = shared.clone();
     let wal = files::with_suffix(&path, "-wal");
@@ -353,6 +359,8 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     }
     let lasting = match lanes.begin(&config, &mut reins.stop).await {
         Ok(true) => {
+            // The admin socket listens since before the files were looked at.
+            lanes.shared.notifier.ready();
             info!(version = VERSION, "orderfeed {VERSION} runs");
             lanes.govern(config, &mut reins).await
         }
@@ -400,13 +408,14 @@ impl Lanes {
             match self.apply(config).await {
                 Ok(()) => return Ok(true),
                 Err(error) if error.is_lasting() => return Err(error),
-                Err(error) if !refused => {
-                    error!(
-                        "{error}; nothing is sent until this is mended, and it is tried again every second"
-                    );
-                    refused = true;
+                Err(error) => {
+                    self.shared.notifier.not_yet(&error.to_string());
+                    if !std::mem::replace(&mut refused, true) {
+                        error!(
+                            "{error}; nothing is sent until this is mended, and it is tried again every second"
+                        );
+                    }
                 }
-                Err(_again) => {}
             }
             tokio::select! {
                 _ = stop.changed() => return Ok(false),
@@ -465,7 +474,7 @@ impl Lanes {
                         refused = Some(error);
                     }
                 },
-                _ = chores.tick() => match self.chores().await {
+                _ = chores.tick() => match self.chores(&config).await {
                     Ok(None) => (chores_refused, wal_pinned) = (false, false),
                     Ok(Some(pages)) => if !std::mem::replace(&mut wal_pinned, true) {
                         let mebibytes = pages / 256;
@@ -496,16 +505,41 @@ impl Lanes {
     }
 
     /// What can wait, and holds up nothing when it fails; the pages of a WAL that grows on.
-    async fn chores(&self) -> Result<Option<i64>, store::Error> {
+    async fn chores(&self, config: &Config) -> Result<Option<i64>, store::Error> {
         let copied = self.shared.queue.call(Queue::checkpoint).await;
         let kept = self.shared.ledger.get().keep_clock(&Reading::take());
+        // Both have answered, if only to refuse.
+        self.shared.notifier.alive();
+        let status = self
+            .shared
+            .notifier
+            .tell_status(&self.shared, self.kept(config));
+        status.await;
         kept.and(copied)
+    }
+
+    /// Which lane each configured webhook has.
+    fn kept(&self, config: &Config) -> Vec<(WebhookName, Kept)> {
+        let lane_of = |name: &WebhookName| {
+            let is_named = |gear: &Option<Gear>| {
+                gear.as_ref()
+                    .is_some_and(|gear| gear.settings.name == *name)
+            };
+            let lane = self
+                .running
+                .iter()
+                .find(|(_, gear)| is_named(&gear.borrow()));
+            lane.map_or(Kept::Nowhere, |(webhook_id, _)| Kept::Lane(*webhook_id))
+        };
+        let names = config.webhooks.iter().map(|webhook| &webhook.name);
+        names.map(|name| (name.clone(), lane_of(name))).collect()
     }
 
     /// Ends all lanes, each after its request in flight.
     async fn finish(mut self, lasting: Option<store::Error>) -> Result<(), store::Error> {
         let mut lasting = lasting;
         self.stop.send_replace(true);
+        self.shared.notifier.stopping();
         if let Some(error) = &lasting {
             error!("{error}; stopping: no further request is started, those in flight may finish");
         }

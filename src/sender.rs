@@ -205,6 +205,11 @@ impl Sender {
         })
     }
 
+    /// How long a request may take until its answer's status.
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Sends one request and waits for its answer, no longer than the endpoint's `timeout`.
     pub async fn post(&self, request: Request) -> Report {
         let started_at = WallTime::now();

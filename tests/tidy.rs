@@ -640,10 +640,10 @@ mod service {
             .map(|name| format!("/var/lib/{name}"))
             .collect();
         assert_eq!(state, [ledger.as_str()]);
-        let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+        let tmpfiles = fs::read_to_string(root().join("systemd/orderfeed.tmpfiles")).expect("it");
         for folder in [queue, ledger] {
-            let made = |line: &str| line.contains("install -d") && line.contains(&folder);
-            assert!(readme.lines().any(made), "README.md does not make {folder}");
+            let made = |line: &str| line.starts_with(&format!("d {folder} "));
+            assert!(tmpfiles.lines().any(made), "{folder} is not made");
         }
     }
 
@@ -652,7 +652,6 @@ mod service {
         let example = fs::read_to_string(root().join("config.toml.example")).expect("the example");
         assert!(example.contains("/etc/orderfeed/config.toml"));
         // No --config: the default it is.
-        assert_eq!(values("ExecStartPre"), ["/usr/bin/orderfeed check"]);
         assert_eq!(values("ExecStart"), ["/usr/bin/orderfeed run"]);
         assert_eq!(values("Environment"), [""; 0]);
     }

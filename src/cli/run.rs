@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use super::{ConfigPlace, Failure};
+use super::{ConfigPlace, Exit, Failure};
 use crate::admin;
 use crate::config::Config;
 use crate::daemon::{self, Reins, Stores};
@@ -29,6 +29,13 @@ pub(super) fn run(_args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     // Only now: whoever else may have the ledger has the socket, too.
     let (server, inbox) = match admin::start(&config.admin) {
         Ok((server, inbox)) => (Some(server), Some(inbox)),
+        // Not ready without it, systemd would wait in vain.
+        Err(why) if daemon::is_awaited() => {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("there is no admin socket: {why}"),
+            ));
+        }
         Err(why) => {
             error!("there is no admin socket: {why}; orders are delivered all the same");
             (None, None)

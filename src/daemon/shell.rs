@@ -15,6 +15,7 @@ use tracing::{error, info};
 
 use super::ahead::{self, Ahead, AheadPick, Basis};
 use super::lane::{Halt, Settings, Shell};
+use super::notify::{Notifier, Pulse};
 use super::operator;
 use super::tell::Teller;
 use crate::admin::api::Event;
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) teller: Teller,
     /// Whether the daemon was told to end: that counts at once, before it gets to it.
     pub(super) told_to_stop: watch::Receiver<bool>,
+    /// What systemd is told.
+    pub(super) notifier: Notifier,
 }
 
 impl Shared {
@@ -155,6 +158,7 @@ pub(super) struct LaneShell {
     /// What of it the lane has heard of.
     heard: u64,
     stopping: watch::Receiver<bool>,
+    pulse: Pulse,
     /// What goes with the settings that were last asked for.
     sender: Arc<Sender>,
     /// What is being read ahead.
@@ -197,6 +201,7 @@ impl LaneShell {
             asked: shared.asked.subscribe(),
             heard: 0,
             stopping: shared.stopping.clone(),
+            pulse: shared.notifier.pulse(webhook_id),
             shared,
             gear,
             sender,
@@ -292,6 +297,7 @@ impl LaneShell {
     {
         let mut refused = None;
         loop {
+            self.pulse.works();
             match ask(&self.shared).await {
                 Ok(value) => {
                     if refused.is_some() {
@@ -467,7 +473,9 @@ impl Shell for LaneShell {
     async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {
         self.tell_state("sending");
         self.read_ahead(next, settings);
+        self.pulse.requests(self.sender.timeout());
         let report = self.sender.post(request).await;
+        self.pulse.works();
         failpoint::reach("answered");
         report
     }
@@ -508,6 +516,7 @@ impl Shell for LaneShell {
         };
         (self.reading, self.ahead) = (None, None);
         self.tell_state(wait.state.as_str());
+        self.pulse.waits(wait);
         // Where a sender is gone the daemon is ending, and `stopping` says so.
         tokio::select! {
             _ = self.gear.changed() => {}
@@ -516,6 +525,7 @@ impl Shell for LaneShell {
             _ = self.stopping.changed() => {}
             () = sleep(span) => {}
         }
+        self.pulse.works();
         Ok(())
     }
 }

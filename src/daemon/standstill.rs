@@ -7,7 +7,8 @@ use std::rc::Rc;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info};
 
-use super::Stores;
+use super::notify::Notifier;
+use super::{CHORE_GAP, Stores, ticks};
 use crate::admin::api::{self, Error};
 use crate::admin::desk::{Ground, Inbox, Operator, Task};
 use crate::clock::WallTime;
@@ -18,6 +19,7 @@ pub(super) async fn wait(
     found: String,
     inbox: &mut Inbox,
     stop: &mut watch::Receiver<bool>,
+    notifier: &Notifier,
 ) -> Option<Stores> {
     error!("{found}\nThe daemon stands still until then; it answers on the admin socket.");
     let standstill = Rc::new(Standstill {
@@ -27,10 +29,20 @@ pub(super) async fn wait(
     });
     let adopted = Rc::clone(&standstill.adopted);
     let mut stopped = false;
+    // Whoever is to adopt it needs the socket, so this is a service that has started.
+    notifier.stands_still();
+    let mut chores = ticks(CHORE_GAP);
     let until = async {
-        tokio::select! {
-            _ = stop.changed() => stopped = true,
-            () = adopted.notified() => {}
+        loop {
+            tokio::select! {
+                _ = stop.changed() => {
+                    notifier.stopping();
+                    stopped = true;
+                    break;
+                }
+                () = adopted.notified() => break,
+                _ = chores.tick() => notifier.alive(),
+            }
         }
     };
     inbox

@@ -403,7 +403,7 @@ fn stopped(daemon: Daemon) -> Option<i32> {
     daemon.stop().0.code()
 }
 
-fn replace_queue(site: &Site) {
+pub(crate) fn replace_queue(site: &Site) {
     for suffix in ["", "-wal", "-shm"] {
         let mut path = site.queue().into_os_string();
         path.push(suffix);

@@ -34,6 +34,7 @@ mod enqueue;
 mod explain;
 mod faults;
 mod help;
+mod notify;
 mod power_cut;
 mod producers;
 mod queue_rules;
