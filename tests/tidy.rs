@@ -579,7 +579,12 @@ mod readme {
 
     #[test]
     fn its_links_lead_somewhere() {
-        for page in ["README.md", "CHANGELOG.md", "docs/refusals.md"] {
+        for page in [
+            "README.md",
+            "CHANGELOG.md",
+            "docs/refusals.md",
+            "docs/install.md",
+        ] {
             let text = fs::read_to_string(root().join(page)).expect("a page");
             let folder = root().join(page);
             let folder = folder.parent().expect("a folder");
