@@ -63,12 +63,12 @@ fn a_full_disk_of_the_ledgers_is_waited_for() {
     site.enqueue("purchase_order", 1..=2);
     all_arrive_in_one_payload_each(&receiver, 1..=2);
     disk.fill();
-    site.enqueue("purchase_order", 3..=8_000);
+    site.enqueue("purchase_order", 3..=5_000);
     daemon.wait_for_line("is full");
     let stuck = receiver.arrived().len();
     assert!((1_000..4_000).contains(&stuck), "{stuck}");
     disk.make_room();
-    all_arrive_in_one_payload_each(&receiver, 1..=8_000);
+    all_arrive_in_one_payload_each(&receiver, 1..=5_000);
     let (status, log) = daemon.stop();
     assert!(status.success());
     assert_eq!(
