@@ -10,6 +10,7 @@ mod notify;
 mod operator;
 mod shell;
 mod standstill;
+mod superseded;
 mod tell;
 mod wake;
 

@@ -5,22 +5,23 @@
 //! sealed in that same transaction. The world around it is a [`Shell`]: the daemon's, or the
 //! simulation's, which stops it between any two steps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use crate::clock::WallTime;
-use crate::feed::errand::{Errand, Load, NOT_RESENT, Told, judge_errand};
+use crate::feed::errand::{Errand, Load, NOT_RESENT, Older, Told, judge_errand};
 use crate::feed::lane::{Hold, Lane, Seal, Standing, Step, Wait, Waiting, WebhookState, next_step};
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::outcome::{Outcome, Verdict, judge};
-use crate::feed::payload::{Payload, PayloadId, PayloadState, encode};
+use crate::feed::payload::{ENCODING, Members, Payload, PayloadId, PayloadState, checksum, encode};
 use crate::feed::policy::Policy;
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
 use crate::sender::{Report, Request};
 use crate::store;
-use crate::store::ledger::errands::{ErrandChange, ErrandEnd, Heard, Instruction};
+use crate::store::ledger::errands::{ErrandChange, ErrandEnd, Heard, Instruction, Superseded};
 use crate::store::ledger::{
     ANSWER_BYTES_OF_FAILURE, ANSWER_BYTES_OF_SUCCESS, Attempt, AttemptOutcome, Change, Commit,
     WebhookId,
@@ -78,8 +79,15 @@ pub trait Shell {
     fn has_news(&self) -> bool;
     /// What operators ask of the lane.
     async fn hear(&mut self) -> Result<Heard, Halt>;
-    /// Why a resend would overwrite what was delivered since, if it would (D23).
-    async fn superseded(&mut self, lane: &Lane, payload: &Payload) -> Result<Option<String>, Halt>;
+    /// The bytes of these of the payload's orders; or why they can't be made.
+    async fn encode(
+        &mut self,
+        payload: &Payload,
+        members: &Members,
+    ) -> Result<Result<Bytes, String>, Halt>;
+    /// The payload's orders of which a later version was delivered since (D23).
+    async fn superseded(&mut self, lane: &Lane, payload: &Payload)
+    -> Result<Vec<Superseded>, Halt>;
     /// Waits until then, or until something changed.
     async fn wait(&mut self, wait: Wait) -> Result<(), Halt>;
 }
@@ -420,18 +428,30 @@ impl Course {
         };
         let payload_id = errand.payload_id();
         let body = match &errand.load {
-            Load::Resend { payload, force, .. } => {
-                let superseded = match force {
-                    true => None,
-                    false => shell.superseded(&self.lane, payload).await?,
+            Load::Resend { payload, older, .. } => {
+                let leaves_out = *older == Older::LeftOut && !self.is_head(payload_id);
+                let superseded = match older {
+                    Older::Sent => Vec::new(),
+                    Older::Refused | Older::LeftOut => {
+                        shell.superseded(&self.lane, payload).await?
+                    }
                 };
-                if superseded.is_none() && self.is_head(payload_id) {
+                if superseded.is_empty() && self.is_head(payload_id) {
                     // It is the lane's own payload, and goes now instead of at its due time (D20).
                     return self.resume(settings, shell).await;
                 }
-                match superseded {
-                    Some(what) => Err(what),
-                    None => shell.body(payload).await?,
+                let older: BTreeSet<Seq> = superseded.iter().map(|one| one.seq).collect();
+                let others = payload.members.only(|seq| !older.contains(&seq));
+                match (superseded.first(), others) {
+                    (None, _) => shell.body(payload).await?,
+                    (Some(first), Some(others)) if leaves_out => {
+                        let why = first.to_string();
+                        match self.without_older(&errand, others, why, shell).await? {
+                            Ok(()) => return Ok(()),
+                            Err(what) => Err(what),
+                        }
+                    }
+                    (Some(first), _) => Err(first.to_string()),
                 }
                 .map_err(|what| format!("{NOT_RESENT}{what}"))
             }
@@ -461,6 +481,58 @@ impl Course {
         self.to_hear = true;
         self.flush(shell).await?;
         self.attempt_errand(errand, body, settings, shell).await
+    }
+
+    /// Goes on with the other orders of what was to be resent, if that was asked for (D23): what was
+    /// never sent is made of fewer, and of what was, a part goes under an id of its own. An error
+    /// says why that can't be.
+    async fn without_older(
+        &mut self,
+        errand: &Errand,
+        others: Members,
+        why: String,
+        shell: &mut impl Shell,
+    ) -> Result<Result<(), String>, Halt> {
+        let Load::Resend {
+            payload,
+            resend_of,
+            attempts,
+            ..
+        } = &errand.load
+        else {
+            return Ok(Ok(()));
+        };
+        if payload.encoding != ENCODING {
+            return Ok(Err(format!(
+                "{why}, and it was made by another version of orderfeed, so it can't be parted"
+            )));
+        }
+        let body = match shell.encode(payload, &others).await? {
+            Ok(body) => body,
+            Err(what) => return Ok(Err(what)),
+        };
+        if shell.has_news() {
+            return Ok(Ok(()));
+        }
+        let others = Payload {
+            members: others,
+            checksum: checksum(&body),
+            ..payload.clone()
+        };
+        let change = if *attempts == 0 && resend_of.is_some() {
+            ErrandChange::Reduced(others)
+        } else {
+            let id = PayloadId::new(shell.now(), shell.dice());
+            let why = format!("{NOT_RESENT}{why}; its other orders go as {id}");
+            ErrandChange::Parted(Payload { id, ..others }, why)
+        };
+        info!(payload_id = %payload.id, "the resend of payload {} goes on without older versions: {why}", payload.id);
+        self.draft(shell)
+            .changes
+            .push(Change::Errand(payload.id, change));
+        self.to_hear = true;
+        self.flush(shell).await?;
+        Ok(Ok(()))
     }
 
     /// As [`Course::attempt`], for what an operator asked for.

@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::shell::Shared;
+use super::superseded::Known;
 use crate::admin::api::{Error, act};
 use crate::clock::{self, WallTime};
 use crate::config::{Config, Webhook};
-use crate::feed::errand::Told;
+use crate::feed::errand::{Older, Told};
 use crate::feed::lane::{Hold, Lane, Standing};
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::{ENCODING, Members, Payload, PayloadId, PayloadState, checksum};
 use crate::feed::timestamp::Timestamp;
 use crate::store::ledger::WebhookId;
-use crate::store::ledger::errands::{Accepted, Record, Relative, Superseded};
+use crate::store::ledger::errands::{Accepted, Record, Relative};
 use crate::store::queue::Queue;
 
 /// So many payloads are resent at once, at most.
@@ -52,14 +53,6 @@ struct Candidate {
     record: Record,
     /// What of it: all, unless a part.
     members: Members,
-}
-
-/// Why an order is not sent again (D23), for people.
-pub(super) fn in_words(superseded: &Superseded) -> String {
-    format!(
-        "order {} was delivered in a later version since, in payload {}",
-        superseded.tracking_number, superseded.by_payload
-    )
 }
 
 impl Hand {
@@ -109,9 +102,11 @@ impl Hand {
         };
         let mut accepted = Vec::new();
         let mut seen = Vec::new();
+        let mut known = Known::default();
         for candidate in candidates {
-            let Some(candidate) = self.without_superseded(ask, candidate, &mut answer).await?
-            else {
+            let without_superseded =
+                self.without_superseded(ask, candidate, &mut known, &mut answer);
+            let Some(candidate) = without_superseded.await? else {
                 continue;
             };
             let (resending, accept) = self.plan(ask, &candidate).await?;
@@ -278,8 +273,7 @@ impl Hand {
                         unknown.insert(gone.flat_map(|one| one.members.seqs()).copied().collect())
                     }
                 };
-                let seqs = record.payload.members.seqs().iter().copied();
-                let left = Members::new(seqs.filter(|seq| !gone.contains(seq)).collect());
+                let left = record.payload.members.only(|seq| !gone.contains(&seq));
                 if let Some(members) = left.filter(|_| record.of_this_queue) {
                     gone.extend(members.seqs());
                     candidates.push(Candidate {
@@ -335,6 +329,7 @@ impl Hand {
         &self,
         ask: &act::Resend,
         mut candidate: Candidate,
+        known: &mut Known,
         answer: &mut act::Resends,
     ) -> Result<Option<Candidate>, Error> {
         if ask.force {
@@ -346,9 +341,8 @@ impl Hand {
         };
         let webhook_id = candidate.record.webhook_id;
         let newest = self.shared.ledger.get().lane(webhook_id)?.places[payload.order_type].cursor;
-        let superseded = self
-            .shared
-            .superseded(webhook_id, &payload, newest, usize::MAX)
+        let superseded = known
+            .superseded(&self.shared, webhook_id, &payload, newest)
             .await?;
         if superseded.is_empty() {
             return Ok(Some(candidate));
@@ -364,8 +358,11 @@ impl Hand {
                 by_seq: one.by_seq.0,
                 by_payload_id: one.by_payload.to_string(),
             }));
-        let left = candidate.members.seqs().iter().copied();
-        let left = Members::new(left.filter(|seq| !gone.contains(seq)).collect());
+        if ask.skip_superseded && candidate.record.resend.is_some() {
+            // It waits already: its lane leaves them out when it is about to be sent.
+            return Ok(Some(candidate));
+        }
+        let left = candidate.members.only(|seq| !gone.contains(&seq));
         Ok(left.filter(|_| ask.skip_superseded).map(|left| {
             candidate.members = left;
             candidate
@@ -383,7 +380,11 @@ impl Hand {
         let is_whole = candidate.members == payload.members && !ask.as_new;
         let waiting = self.waiting_of(candidate, is_whole)?;
         let mut resending = self.resending(candidate, waiting.is_some())?;
-        let force = ask.force;
+        let older = match (ask.force, ask.skip_superseded) {
+            (true, _) => Older::Sent,
+            (false, true) => Older::LeftOut,
+            (false, false) => Older::Refused,
+        };
         if let Some(payload_id) = waiting {
             // The same one: there is no second.
             resending.payload_id = Some(payload_id.to_string());
@@ -391,7 +392,7 @@ impl Hand {
             let accepted = Accepted::Whole {
                 webhook_id,
                 payload_id,
-                force,
+                older,
             };
             return Ok((resending, accepted));
         }
@@ -407,7 +408,7 @@ impl Hand {
             let accepted = Accepted::Whole {
                 webhook_id,
                 payload_id: payload.id,
-                force,
+                older,
             };
             return Ok((resending, accepted));
         }
@@ -447,7 +448,7 @@ impl Hand {
             webhook_id,
             payload: new,
             resend_of: payload.id,
-            force,
+            older,
         };
         Ok((resending, accepted))
     }
@@ -989,8 +990,7 @@ impl Hand {
 
 /// What of a payload is one of these orders.
 fn part(record: &Record, versions: &[Seq]) -> Option<Members> {
-    let members = record.payload.members.seqs().iter().copied();
-    Members::new(members.filter(|seq| versions.contains(seq)).collect())
+    record.payload.members.only(|seq| versions.contains(&seq))
 }
 
 fn after_flight(done: bool) -> &'static str {

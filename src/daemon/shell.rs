@@ -16,14 +16,14 @@ use tracing::{error, info};
 use super::ahead::{self, Ahead, AheadPick, Basis};
 use super::lane::{Halt, Settings, Shell};
 use super::notify::{Notifier, Pulse};
-use super::operator;
+use super::superseded::Known;
 use super::tell::Teller;
 use crate::admin::api::Event;
 use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
 use crate::feed::lane::{Lane, Place, Seal, Wait};
 use crate::feed::order::{OrderType, PerType, Seq};
-use crate::feed::payload::Payload;
+use crate::feed::payload::{Members, Payload};
 use crate::feed::timestamp::Timestamp;
 use crate::sender::{Report, Request, Sender};
 use crate::store::ledger::errands::{ErrandChange, Heard, Superseded};
@@ -100,36 +100,6 @@ impl Shared {
         self.look().await?;
         self.glance.remember(glimpse);
         Ok(())
-    }
-
-    /// The first `limit` orders of a payload of which a later version was delivered to the webhook,
-    /// which has come so far with their type (D23).
-    pub(super) async fn superseded(
-        &self,
-        webhook_id: WebhookId,
-        payload: &Payload,
-        newest: Seq,
-        limit: usize,
-    ) -> Result<Vec<Superseded>, store::Error> {
-        let (order_type, members) = (payload.order_type, payload.members.clone());
-        let later = self
-            .queue
-            .call(move |queue| queue.later_versions(order_type, &members, newest))
-            .await?;
-        let mut superseded = Vec::new();
-        for later in later {
-            superseded.extend(
-                self.ledger
-                    .get()
-                    .superseded(webhook_id, order_type, &later)?,
-            );
-            if superseded.len() >= limit {
-                break;
-            }
-            // Other lanes go on between.
-            tokio::task::yield_now().await;
-        }
-        Ok(superseded)
     }
 
     /// The parked orders that are to be looked at again, or the first of them.
@@ -495,14 +465,34 @@ impl Shell for LaneShell {
         .await
     }
 
-    async fn superseded(&mut self, lane: &Lane, payload: &Payload) -> Result<Option<String>, Halt> {
+    async fn encode(
+        &mut self,
+        payload: &Payload,
+        members: &Members,
+    ) -> Result<Result<Bytes, String>, Halt> {
+        self.insist(|shared| {
+            let (order_type, action) = (payload.order_type, payload.action.clone());
+            let (queue, members) = (shared.queue.clone(), members.clone());
+            let encode = move |queue: &mut Queue| queue.encode(order_type, &action, &members);
+            async move { queue.call(encode).await }
+        })
+        .await
+    }
+
+    async fn superseded(
+        &mut self,
+        lane: &Lane,
+        payload: &Payload,
+    ) -> Result<Vec<Superseded>, Halt> {
         let webhook_id = self.webhook_id;
         let newest = lane.places[payload.order_type].cursor;
         self.insist(|shared| {
             let (shared, payload) = (shared.clone(), payload.clone());
             async move {
-                let superseded = shared.superseded(webhook_id, &payload, newest, 1).await?;
-                Ok(superseded.first().map(operator::in_words))
+                let mut known = Known::default();
+                known
+                    .superseded(&shared, webhook_id, &payload, newest)
+                    .await
             }
         })
         .await

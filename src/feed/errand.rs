@@ -31,6 +31,19 @@ pub struct Errand {
     pub in_flight: bool,
 }
 
+/// What becomes of a resend's orders of which a later version was delivered since (D23), as it was
+/// asked for. It holds until the resend is done; asked for again, the later of these words counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Older {
+    /// Nothing of it goes.
+    #[default]
+    Refused,
+    /// The others go without them (`skip_superseded`).
+    LeftOut,
+    /// They go all the same (`force`).
+    Sent,
+}
+
 /// What an errand sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Load {
@@ -42,8 +55,8 @@ pub enum Load {
         resend_of: Option<PayloadId>,
         /// Requests begun with its id.
         attempts: u32,
-        /// Whether it goes although a later version was delivered (D23).
-        force: bool,
+        /// What becomes of orders of which a later version was delivered (D23).
+        older: Older,
     },
     /// A test: no order, and nothing is tried again.
     Test {
@@ -64,14 +77,14 @@ impl Errand {
         payload: Payload,
         resend_of: Option<PayloadId>,
         attempts: u32,
-        force: bool,
+        older: Older,
     ) -> Self {
         Self {
             load: Load::Resend {
                 payload,
                 resend_of,
                 attempts,
-                force,
+                older,
             },
             counted: 0,
             interruptions: 0,
@@ -224,7 +237,7 @@ mod tests {
     }
 
     fn resend() -> Errand {
-        Errand::resend(Head::example().payload, None, 4, false)
+        Errand::resend(Head::example().payload, None, 4, Older::Refused)
     }
 
     /// D9, D21: every failed attempt counts, wherever the webhook stands, and `orderfeed-attempt`

@@ -700,6 +700,7 @@ fn in_order(
 
 #[cfg(test)]
 mod tests {
+    use super::super::errand::Older;
     use super::super::policy::RetryAttempts;
     use super::*;
 
@@ -1018,7 +1019,7 @@ mod tests {
     fn next_with(lane: &Lane, due: Option<i64>, text: &str, policy: &Policy, now: i64) -> String {
         let errand = Errand {
             due: due.map(at),
-            ..Errand::resend(Head::example().payload, None, 1, false)
+            ..Errand::resend(Head::example().payload, None, 1, Older::Refused)
         };
         match next_step(lane, Some(&errand), &waiting(text), policy, at(now)) {
             Step::Run => "run".to_owned(),

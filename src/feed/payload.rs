@@ -136,6 +136,13 @@ impl Members {
         &self.0
     }
 
+    /// Those of them that are to be kept; `None` if none are.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(Seq) -> bool) -> Option<Self> {
+        let kept = self.0.iter().copied().filter(|&seq| keep(seq));
+        Self::new(kept.collect())
+    }
+
     /// The first one.
     pub fn first(&self) -> Seq {
         self.0.first().copied().unwrap_or_default()

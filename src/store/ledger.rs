@@ -690,7 +690,14 @@ fn write(conn: &Connection, queue_generation: i64, commit: &Commit) -> rusqlite:
                         }
                     }
                 }
-                errands::write(conn, commit.webhook_id, *payload_id, change, commit.at)?;
+                errands::write(
+                    conn,
+                    queue_generation,
+                    commit.webhook_id,
+                    *payload_id,
+                    change,
+                    commit.at,
+                )?;
             }
         }
     }

@@ -138,8 +138,11 @@ CREATE TABLE errands (
     payload_id    TEXT    NOT NULL,
     -- What a test is for, as in purchase_order.submit; NULL: a resend.
     test_of       TEXT,
-    -- A resend goes although a later version was delivered; a test, although the interval is not over.
-    forced        INTEGER NOT NULL,
+    -- A test goes although the interval is not over.
+    unpaced       INTEGER NOT NULL DEFAULT 0,
+    -- Of a resend, what becomes of orders of which a later version was delivered: nothing of it goes (0), they are left
+    -- out (1), they go all the same (2).
+    older         INTEGER NOT NULL DEFAULT 0,
     asked_at      INTEGER NOT NULL,
     -- Not before this, on the ledger's clock; the greatest number: not before somebody says so.
     due_ms        INTEGER NOT NULL,

@@ -176,15 +176,13 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// An order of which there are later versions (D23).
+/// The versions of an order that a payload holds (D23).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Later {
-    /// The order.
-    pub seq: Seq,
+pub struct Held {
     /// Its tracking number.
     pub tracking_number: String,
-    /// Later orders of the same type and tracking number, newest first.
-    pub versions: Vec<Seq>,
+    /// Where in the queue they are, oldest first.
+    pub seqs: Vec<Seq>,
 }
 
 /// An order that is to be queued.
@@ -629,34 +627,23 @@ impl Queue {
         }
     }
 
-    /// Of these orders, those of which there are later versions, up to `newest`, that are not
-    /// among them (D23).
-    pub fn later_versions(
-        &self,
-        order_type: OrderType,
-        members: &Members,
-        newest: Seq,
-    ) -> Result<Vec<Later>, Error> {
-        let mut all = Vec::new();
+    /// A payload's orders by tracking number; without those that can't be read.
+    pub fn held(&self, order_type: OrderType, members: &Members) -> Result<Vec<Held>, Error> {
+        let mut held: BTreeMap<String, Vec<Seq>> = BTreeMap::new();
         for &seq in members.seqs() {
-            let Some(Ok(order)) = self.row(order_type, seq)?.map(|row| row.order) else {
-                continue;
-            };
-            let Ok(tracking_number) = order.tracking_number() else {
-                continue;
-            };
-            let tracking_number = tracking_number.to_string();
-            let mut versions = self.versions(&tracking_number, order_type, seq, newest)?;
-            versions.retain(|&version| !members.contains(version));
-            if !versions.is_empty() {
-                all.push(Later {
-                    seq,
-                    tracking_number,
-                    versions,
-                });
+            let row = self.row(order_type, seq)?;
+            if let Some(Ok(order)) = row.map(|row| row.order)
+                && let Ok(tracking_number) = order.tracking_number()
+            {
+                let seqs = held.entry(tracking_number.to_string()).or_default();
+                seqs.push(seq);
             }
         }
-        Ok(all)
+        let held = held.into_iter().map(|(tracking_number, seqs)| Held {
+            tracking_number,
+            seqs,
+        });
+        Ok(held.collect())
     }
 
     /// The orders of a tracking number and type between two seqs (the first not included), newest

@@ -263,6 +263,113 @@ fn d23_an_old_version_overwrites_no_newer_one_unless_it_is_forced() {
     assert_eq!(receiver.wait_for(4)[3].orders().1, [1, 2]);
 }
 
+/// D23: what a resend was asked with holds for its retries too. What was sent keeps its bytes, so the
+/// orders that may still go do so under an id of their own.
+#[test]
+fn d23_what_is_superseded_while_a_resend_waits_is_left_out_and_the_rest_goes_on() {
+    // The payload and its resend are refused.
+    let receiver = Receiver::new(|index, _| Answer::Status(if index <= 2 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=2);
+    let daemon = site.start();
+    daemon.wait_for_line("failed for good");
+    site.configure(&receiver.webhook("erp", "retry_attempts = 9\nretry_gap = \"1h\""));
+    daemon.reload();
+    let id = receiver.arrived()[0].header("webhook-id").to_owned();
+    let ask = json!({ "payload_id": id, "skip_superseded": true });
+    assert_eq!(resend(&site, &ask).0, 200);
+    daemon.wait_for_line("others go on meanwhile");
+    site.enqueue("purchase_order", 1..=1);
+    daemon.wait_for_line("delivered 1 purchase_order");
+    assert_eq!(
+        Asked(&site)
+            .post("/v1/webhooks/erp/retry-now", &json!({}))
+            .0,
+        200
+    );
+    let part = receiver.wait_for(4).remove(3);
+    assert_eq!(
+        (part.header("orderfeed-resend-of"), part.orders().1),
+        (id.as_str(), vec![2])
+    );
+    assert_ne!(part.header("webhook-id"), id);
+    let (_, payload) = Asked(&site).get(&format!("/v1/payloads/{id}"));
+    let reason = payload["reason"].as_str().unwrap();
+    let expected = format!("its other orders go as {}", part.header("webhook-id"));
+    assert!(
+        reason.starts_with("not resent: order 1 was delivered in a later version since")
+            && reason.ends_with(&expected),
+        "{reason}"
+    );
+    daemon.wait_for_line("was taken");
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT state, items, attempts FROM payloads ORDER BY payload_id"), @"
+    failed 2 2
+    delivered 1 1
+    delivered 1 1
+    ");
+    assert_snapshot!(site.ledger_rows("SELECT count(*) FROM errands"), @"0");
+}
+
+/// D23: a copy that was never sent keeps its id, and goes with fewer orders.
+#[test]
+fn d23_what_is_superseded_before_the_first_request_is_left_out_of_it() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |index, _| match index {
+        1 | 2 => Answer::Status(500, ""),
+        3 => Answer::Gated(Arc::clone(&held), 200),
+        _ => Answer::Status(200, ""),
+    });
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    let daemon = site.start();
+    site.enqueue("purchase_order", 1..=2);
+    let old = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    wait_until_settled(&site, &old);
+    site.enqueue("purchase_order", 1..=1);
+    let new = receiver.wait_for(2)[1].header("webhook-id").to_owned();
+    wait_until_settled(&site, &new);
+    // Both are asked for before either can go, and the newer version goes first.
+    site.enqueue("purchase_order", 9..=9);
+    receiver.wait_for(3);
+    let ask = json!({ "payload_id": old, "as_new": true, "skip_superseded": true });
+    let (status, answer) = resend(&site, &ask);
+    assert_eq!((status, &answer["resends"][0]["items"]), (200, &json!(2)));
+    let copy = answer["resends"][0]["payload_id"].as_str().unwrap();
+    assert_eq!(resend(&site, &json!({ "payload_id": new })).0, 200);
+    gate.open();
+    let arrived = receiver.wait_for(5);
+    let sent = |index: usize| {
+        let request = &arrived[index];
+        (request.header("webhook-id"), request.orders().1)
+    };
+    assert_eq!(sent(3), (new.as_str(), vec![1]));
+    assert_eq!(sent(4), (copy, vec![2]));
+    wait_until_settled(&site, copy);
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT items, (SELECT count(*) FROM strays) FROM payloads WHERE resend_of IS NOT NULL"), @"1 1");
+}
+
+/// D23: an order with very many versions takes no longer than its versions are many.
+#[test]
+fn d23_thousands_of_versions_are_gone_through_once() {
+    let receiver = Receiver::new(|_, _| Answer::Status(500, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", std::iter::repeat_n(1, 3_000));
+    let _daemon = site.start();
+    let last = receiver.wait_for(30)[29].header("webhook-id").to_owned();
+    wait_until_settled(&site, &last);
+    let began = Instant::now();
+    let ask = json!({ "state": "failed", "dry_run": true });
+    let (status, answer) = resend(&site, &ask);
+    assert_eq!(
+        (status, answer["resends"].as_array().unwrap().len()),
+        (200, 30)
+    );
+    // Each version against each other takes longer than that.
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}
+
 /// D19: an accepted resend survives a crash, and goes again with the same id and body.
 #[test]
 fn d19_a_resend_that_a_crash_cut_off_goes_again() {

@@ -222,8 +222,8 @@ pub(crate) const MUTANTS: [Mutant; 33] = [
         name: "an old version over a newer one",
         rule: "D23",
         file: "src/daemon/lane.rs",
-        find: "                    false => shell.superseded(&self.lane, payload).await?,\n",
-        replace: "                    false => None::<String>,\n",
+        find: "                        shell.superseded(&self.lane, payload).await?\n",
+        replace: "                        Vec::<Superseded>::new()\n",
     },
     Mutant {
         name: "delivered, and failed because a resend did",

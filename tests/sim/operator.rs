@@ -1,6 +1,6 @@
 //! The operator: resends, discards, pauses, resumes and retries, as `daemon::operator` does it.
 
-use orderfeed::feed::errand::Told;
+use orderfeed::feed::errand::{Older, Told};
 use orderfeed::feed::payload::{Members, Payload, PayloadId, PayloadState, checksum};
 use orderfeed::store::ledger::WebhookId;
 use orderfeed::store::ledger::errands::{Accepted, Record};
@@ -94,7 +94,11 @@ impl World {
         if record.is_in_flight() {
             return self.stats().count("resend refused: in flight");
         }
-        let force = self.dice.permille(300);
+        let older = match self.dice.below(10) {
+            0..=2 => Older::Sent,
+            3..=5 => Older::LeftOut,
+            _ => Older::Refused,
+        };
         let all = record.payload.members.seqs().to_vec();
         let (as_new, members) = match self.dice.below(10) {
             0..=5 => (false, all),
@@ -129,7 +133,7 @@ impl World {
             payload.members,
             record.payload.id
         );
-        if superseded && !force {
+        if superseded && older != Older::Sent {
             return self.stats().count("resend refused: superseded");
         }
         let (id, accepted) = if as_new {
@@ -148,7 +152,7 @@ impl World {
                 webhook_id,
                 payload,
                 resend_of,
-                force,
+                older,
             };
             self.oracle
                 .copied(webhook_id, id, resend_of, &seqs, &self.producers);
@@ -158,18 +162,18 @@ impl World {
             let accepted = Accepted::Whole {
                 webhook_id,
                 payload_id,
-                force,
+                older,
             };
             (payload_id, accepted)
         };
         self.tell(
             Some(webhook_id),
-            &format!("{id} is to be resent ({seqs:?}), force: {force}"),
+            &format!("{id} is to be resent ({seqs:?}), older: {older:?}"),
         );
         let wall = self.clocks.wall();
         let ledger = &mut self.life_mut().ledger;
         ledger.accept(&[accepted], wall).expect("it is kept");
         self.oracle
-            .accepts_resend(webhook_id, id, force, record.is_head);
+            .accepts_resend(webhook_id, id, older, record.is_head);
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use orderfeed::clock::WallTime;
-use orderfeed::feed::errand::Told;
+use orderfeed::feed::errand::{Older, Told};
 use orderfeed::feed::lane::{Seal, Wait};
 use orderfeed::feed::order::{OrderType, Seq};
 use orderfeed::feed::outcome::Outcome;
@@ -137,7 +137,7 @@ struct ErrandModel {
     interruptions: u32,
     /// Not before this; `None`: not before somebody says so.
     due: Option<Timestamp>,
-    force: bool,
+    older: Older,
     in_flight: bool,
     attempt: AttemptModel,
 }
@@ -535,7 +535,7 @@ impl Oracle {
         &mut self,
         webhook_id: WebhookId,
         payload_id: PayloadId,
-        force: bool,
+        older: Older,
         is_head: bool,
     ) {
         self.stats.count("resends");
@@ -547,7 +547,7 @@ impl Oracle {
             counted: 0,
             interruptions: 0,
             due: NOW,
-            force,
+            older,
             in_flight: false,
             attempt: AttemptModel::NotMade,
         };
@@ -563,7 +563,7 @@ impl Oracle {
                 .or_insert_with(|| errand.clone());
             known.due = NOW;
             known.interruptions = 0;
-            known.force |= force;
+            known.older = known.older.max(older);
         }
     }
 
@@ -575,6 +575,11 @@ impl Oracle {
         seqs: &[i64],
         producers: &Producers,
     ) -> bool {
+        self.up_to_date(webhook_id, seqs, producers).len() < seqs.len()
+    }
+
+    /// The others.
+    fn up_to_date(&self, webhook_id: WebhookId, seqs: &[i64], producers: &Producers) -> Vec<i64> {
         let version = |seq: i64| {
             let order = order_of(producers, seq);
             (order.order_type, order.tracking)
@@ -584,12 +589,13 @@ impl Oracle {
             .values()
             .filter(|sent| sent.webhook_id == webhook_id && sent.state == PayloadState::Delivered);
         let delivered: Vec<i64> = delivered.flat_map(|sent| sent.seqs.clone()).collect();
-        seqs.iter().any(|&seq| {
+        let is_up_to_date = |seq: &i64| {
             let overwrites = |later: &i64| {
-                *later > seq && !seqs.contains(later) && version(*later) == version(seq)
+                later > seq && !seqs.contains(later) && version(*later) == version(*seq)
             };
-            delivered.iter().any(overwrites)
-        })
+            !delivered.iter().any(overwrites)
+        };
+        seqs.iter().copied().filter(is_up_to_date).collect()
     }
 
     /// D21: what an operator asked for goes before anything else.
@@ -695,6 +701,24 @@ impl Oracle {
                 self.drop_superseded(webhook_id, payload_id, producers);
                 self.resend_ended(payload_id, PayloadState::Failed);
             }
+            ErrandChange::Reduced(payload) => {
+                let left = self.assert_leaves_out(webhook_id, payload_id, payload, producers);
+                let numbers = left.iter().map(|&seq| order_of(producers, seq).number);
+                let numbers = numbers.collect();
+                let sent = self.sent(payload_id);
+                assert_eq!((sent.posts, sent.requests), (0, 0), "D22: other bytes");
+                (sent.seqs, sent.numbers) = (left, numbers);
+                self.stats
+                    .count("never sent, and goes without older versions");
+            }
+            ErrandChange::Parted(part, _) => {
+                let left = self.assert_leaves_out(webhook_id, payload_id, part, producers);
+                self.model(webhook_id).course.errands.remove(&payload_id);
+                self.resend_ended(payload_id, PayloadState::Failed);
+                self.copied(webhook_id, part.id, payload_id, &left, producers);
+                self.accepts_resend(webhook_id, part.id, Older::LeftOut, false);
+                self.stats.count("a part goes without older versions");
+            }
         }
     }
 
@@ -708,8 +732,37 @@ impl Oracle {
         let superseded = self.is_superseded(webhook_id, &seqs, producers);
         let errand = self.model(webhook_id).course.errands.remove(&payload_id);
         let errand = errand.expect("an errand");
-        assert!(superseded && !errand.force, "D23: dropped for nothing");
+        assert!(
+            superseded && errand.older != Older::Sent,
+            "D23: dropped for nothing"
+        );
+        let is_head = self.hooks[&webhook_id].course.head.as_ref();
+        let is_head = is_head.is_some_and(|head| head.id == payload_id);
+        let left = self.up_to_date(webhook_id, &seqs, producers);
+        assert!(
+            errand.older == Older::Refused || is_head || left.is_empty(),
+            "D23: {left:?} could go"
+        );
         self.stats.count("superseded when about to be sent");
+    }
+
+    /// D23: it goes on with those of its orders that overwrite nothing, as somebody wanted; which
+    /// these are.
+    fn assert_leaves_out(
+        &mut self,
+        webhook_id: WebhookId,
+        payload_id: PayloadId,
+        others: &Payload,
+        producers: &Producers,
+    ) -> Vec<i64> {
+        let errand = &self.hooks[&webhook_id].course.errands[&payload_id];
+        assert_eq!(errand.older, Older::LeftOut, "D23: nobody wanted that");
+        let seqs = &self.payloads[&payload_id].seqs;
+        let left = self.up_to_date(webhook_id, seqs, producers);
+        assert!(left.len() < seqs.len(), "D23: nothing is to be left out");
+        let others: Vec<i64> = others.members.seqs().iter().map(|seq| seq.0).collect();
+        assert_eq!(others, left, "D23: what goes on");
+        left
     }
 
     /// D23, when about to be sent.
@@ -719,7 +772,7 @@ impl Oracle {
         };
         let seqs = &self.payloads[&payload_id].seqs;
         assert!(
-            errand.force || !self.is_superseded(webhook_id, seqs, producers),
+            errand.older == Older::Sent || !self.is_superseded(webhook_id, seqs, producers),
             "D23: {payload_id} overwrites what was delivered since"
         );
     }

@@ -13,10 +13,10 @@ use orderfeed::daemon::ahead::{self, Ahead, AheadPick, Basis};
 use orderfeed::daemon::lane::{Halt, Settings, Shell};
 use orderfeed::feed::lane::{Lane, Place, Seal, Wait};
 use orderfeed::feed::order::{OrderType, PerType, Seq};
-use orderfeed::feed::payload::Payload;
+use orderfeed::feed::payload::{Members, Payload};
 use orderfeed::feed::timestamp::Timestamp;
 use orderfeed::sender::{Report, Request};
-use orderfeed::store::ledger::errands::Heard;
+use orderfeed::store::ledger::errands::{Heard, Superseded};
 use orderfeed::store::ledger::{Commit, WebhookId};
 use orderfeed::store::queue::{Pick, Queue, Scan};
 
@@ -226,15 +226,27 @@ impl Shell for SimShell {
             .map_err(Halt::Store)
     }
 
-    async fn superseded(&mut self, lane: &Lane, payload: &Payload) -> Result<Option<String>, Halt> {
+    async fn encode(
+        &mut self,
+        payload: &Payload,
+        members: &Members,
+    ) -> Result<Result<Bytes, String>, Halt> {
+        let (order_type, action) = (payload.order_type, &payload.action);
+        self.act(|world| world.life().queue.encode(order_type, action, members))
+            .await
+            .map_err(Halt::Store)
+    }
+
+    async fn superseded(
+        &mut self,
+        lane: &Lane,
+        payload: &Payload,
+    ) -> Result<Vec<Superseded>, Halt> {
         let webhook_id = self.webhook_id;
         let newest = lane.places[payload.order_type].cursor;
-        self.act(|world| {
-            let found = world.superseded(webhook_id, payload, newest)?;
-            Ok((!found.is_empty()).then(|| format!("{found:?}")))
-        })
-        .await
-        .map_err(Halt::Store)
+        self.act(|world| world.superseded(webhook_id, payload, newest))
+            .await
+            .map_err(Halt::Store)
     }
 
     async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {

@@ -297,13 +297,27 @@ impl World {
         newest: Seq,
     ) -> Result<Vec<Superseded>, orderfeed::store::Error> {
         let life = self.life();
-        let order_type = payload.order_type;
-        let later = life
-            .queue
-            .later_versions(order_type, &payload.members, newest)?;
+        let (order_type, members) = (payload.order_type, &payload.members);
         let mut found = Vec::new();
-        for later in later {
-            found.extend(life.ledger.superseded(webhook_id, order_type, &later)?);
+        for held in life.queue.held(order_type, members)? {
+            let number = held.tracking_number;
+            let mut versions = life
+                .queue
+                .versions(&number, order_type, held.seqs[0], newest)?;
+            versions.retain(|version| !members.contains(*version));
+            let by = life
+                .ledger
+                .first_delivered(webhook_id, order_type, &versions)?;
+            let Some((by_seq, by_payload)) = by else {
+                continue;
+            };
+            let older = held.seqs.into_iter().filter(|&seq| seq < by_seq);
+            found.extend(older.map(|seq| Superseded {
+                seq,
+                tracking_number: number.clone(),
+                by_seq,
+                by_payload,
+            }));
         }
         Ok(found)
     }

@@ -4,15 +4,16 @@
 //! An operator's request is a row here before it is answered, so it outlives a crash. Whose lane
 //! it is hears of it and takes it from here; nobody reaches into a lane.
 
+use std::fmt;
+
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{Attempt, Ledger, WebhookId, lookup, read_payload, unreadable, write_attempt};
 use crate::clock::WallTime;
-use crate::feed::errand::{Errand, Load, Told};
+use crate::feed::errand::{Errand, Load, Older, Told};
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::{Members, Payload, PayloadId, PayloadState};
 use crate::feed::timestamp::Timestamp;
-use crate::store::queue::Later;
 use crate::store::{During, Error};
 
 /// What a lane is told, and is yet to heed.
@@ -45,6 +46,11 @@ pub enum ErrandChange {
     Settled(Attempt, ErrandEnd),
     /// It is not sent (any more); why, unless that is another payload's story.
     Dropped(Option<String>),
+    /// A part or a copy that was never sent is made of fewer orders (D23).
+    Reduced(Payload),
+    /// What was sent before keeps its bytes, and is not sent any more, for this reason; this part of
+    /// it is (D23).
+    Parted(Payload, String),
 }
 
 /// What an errand's attempt came to.
@@ -121,8 +127,8 @@ pub enum Accepted {
         webhook_id: WebhookId,
         /// Which one.
         payload_id: PayloadId,
-        /// Whether it goes although a later version was delivered (D23).
-        force: bool,
+        /// What becomes of orders of which a later version was delivered (D23).
+        older: Older,
     },
     /// A part or a copy, under an id of its own (D22).
     New {
@@ -133,7 +139,7 @@ pub enum Accepted {
         /// The payload that it is made of.
         resend_of: PayloadId,
         /// As above.
-        force: bool,
+        older: Older,
     },
 }
 
@@ -148,6 +154,16 @@ pub struct Superseded {
     pub by_seq: Seq,
     /// The delivered payload that carried it.
     pub by_payload: PayloadId,
+}
+
+impl fmt::Display for Superseded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "order {} was delivered in a later version since, in payload {}",
+            self.tracking_number, self.by_payload
+        )
+    }
 }
 
 /// As `due_ms`: not before somebody says so.
@@ -218,7 +234,7 @@ impl Ledger {
             for (payload_id, test_of) in tests {
                 transaction
                     .prepare_cached(
-                        "INSERT INTO errands (webhook_id, payload_id, test_of, forced, asked_at, due_ms, counted, interruptions, in_flight)
+                        "INSERT INTO errands (webhook_id, payload_id, test_of, unpaced, asked_at, due_ms, counted, interruptions, in_flight)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)",
                     )?
                     .execute(params![
@@ -253,7 +269,7 @@ impl Ledger {
     pub fn unpace_tests(&mut self, webhook_id: WebhookId) -> Result<(), Error> {
         self.conn
             .execute(
-                "UPDATE errands SET forced = 1, due_ms = ?2 WHERE webhook_id = ?1 AND test_of IS NOT NULL AND in_flight = 0",
+                "UPDATE errands SET unpaced = 1, due_ms = ?2 WHERE webhook_id = ?1 AND test_of IS NOT NULL AND in_flight = 0",
                 params![webhook_id.0, AT_ONCE_MS],
             )
             .map(drop)
@@ -369,22 +385,18 @@ impl Ledger {
         Ok(family)
     }
 
-    /// The first of these orders of which a later version was delivered to the webhook (D23).
-    pub fn superseded(
+    /// The first of these orders of the queue that was delivered to the webhook, and in which
+    /// payload.
+    pub fn first_delivered(
         &self,
         webhook_id: WebhookId,
         order_type: OrderType,
-        later: &Later,
-    ) -> Result<Option<Superseded>, Error> {
-        for &by_seq in &later.versions {
-            for by_payload in self.payloads_with(webhook_id, order_type, by_seq)? {
-                if self.is_delivered(webhook_id, order_type, by_payload)? {
-                    return Ok(Some(Superseded {
-                        seq: later.seq,
-                        tracking_number: later.tracking_number.clone(),
-                        by_seq,
-                        by_payload,
-                    }));
+        seqs: &[Seq],
+    ) -> Result<Option<(Seq, PayloadId)>, Error> {
+        for &seq in seqs {
+            for payload_id in self.payloads_with(webhook_id, order_type, seq)? {
+                if self.is_delivered(webhook_id, order_type, payload_id)? {
+                    return Ok(Some((seq, payload_id)));
                 }
             }
         }
@@ -506,7 +518,7 @@ fn instructions(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Ve
 
 fn next_errand(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Option<Errand>> {
     conn.prepare_cached(
-        "SELECT errands.payload_id AS errand_id, test_of, forced, due_ms, counted, interruptions, in_flight, payloads.*
+        "SELECT errands.payload_id AS errand_id, test_of, unpaced, older, due_ms, counted, interruptions, in_flight, payloads.*
          FROM errands LEFT JOIN payloads ON payloads.webhook_id = errands.webhook_id
             AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payloads.payload_id = errands.payload_id
          WHERE errands.webhook_id = ?1 ORDER BY in_flight DESC, due_ms, errands.payload_id LIMIT 1",
@@ -526,13 +538,12 @@ fn read_relative(row: &Row<'_>) -> rusqlite::Result<Relative> {
 }
 
 fn read_errand(row: &Row<'_>) -> rusqlite::Result<Errand> {
-    let forced = row.get("forced")?;
     let load = match row.get::<_, Option<String>>("test_of")? {
         None => Load::Resend {
             payload: read_payload(row)?,
             resend_of: optional_id(row, "resend_of")?,
             attempts: row.get("attempts")?,
-            force: forced,
+            older: older_of(row.get("older")?)?,
         },
         Some(test_of) => {
             let event = test_of.split_once('.').and_then(|(order_type, action)| {
@@ -543,7 +554,7 @@ fn read_errand(row: &Row<'_>) -> rusqlite::Result<Errand> {
                 id: lookup::payload_id_of(row)?,
                 order_type,
                 action,
-                unpaced: forced,
+                unpaced: row.get("unpaced")?,
             }
         }
     };
@@ -554,6 +565,20 @@ fn read_errand(row: &Row<'_>) -> rusqlite::Result<Errand> {
         due: due_of(row.get("due_ms")?),
         in_flight: row.get("in_flight")?,
     })
+}
+
+const fn number_of(older: Older) -> u8 {
+    match older {
+        Older::Refused => 0,
+        Older::LeftOut => 1,
+        Older::Sent => 2,
+    }
+}
+
+fn older_of(number: u8) -> rusqlite::Result<Older> {
+    let all = [Older::Refused, Older::LeftOut, Older::Sent];
+    let found = all.into_iter().find(|older| number_of(*older) == number);
+    found.ok_or_else(|| unreadable("older", &number.to_string()))
 }
 
 fn read_record(row: &Row<'_>, queue_generation: i64) -> rusqlite::Result<Record> {
@@ -598,28 +623,28 @@ fn write_resend(
     resend: &Accepted,
     at: WallTime,
 ) -> rusqlite::Result<()> {
-    let (webhook_id, payload_id, force) = match resend {
+    let (webhook_id, payload_id, older) = match resend {
         Accepted::Whole {
             webhook_id,
             payload_id,
-            force,
-        } => (*webhook_id, *payload_id, *force),
+            older,
+        } => (*webhook_id, *payload_id, *older),
         Accepted::New {
             webhook_id,
             payload,
             resend_of,
-            force,
+            older,
         } => {
             write_new(conn, queue_generation, *webhook_id, payload, *resend_of, at)?;
-            (*webhook_id, payload.id, *force)
+            (*webhook_id, payload.id, *older)
         }
     };
     conn.prepare_cached(
-        "INSERT INTO errands (webhook_id, payload_id, forced, asked_at, due_ms, counted, interruptions, in_flight)
+        "INSERT INTO errands (webhook_id, payload_id, older, asked_at, due_ms, counted, interruptions, in_flight)
          VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0)
-         ON CONFLICT DO UPDATE SET due_ms = 0, interruptions = 0, forced = max(forced, excluded.forced) WHERE in_flight = 0",
+         ON CONFLICT DO UPDATE SET due_ms = 0, interruptions = 0, older = max(older, excluded.older) WHERE in_flight = 0",
     )?
-    .execute(params![webhook_id.0, payload_id.to_string(), force, at.0])
+    .execute(params![webhook_id.0, payload_id.to_string(), number_of(older), at.0])
     .map(drop)
 }
 
@@ -642,7 +667,7 @@ fn write_new(
         .prepare_cached(&cursor)?
         .query_row([webhook_id.0], |row| row.get(0))?;
     conn.prepare_cached(
-        "INSERT INTO payloads (webhook_id, order_type, payload_id, action, state, after_seq, resend_of, items, attempts, queue_generation, created_at, encoding, checksum, members)
+        "INSERT OR REPLACE INTO payloads (webhook_id, order_type, payload_id, action, state, after_seq, resend_of, items, attempts, queue_generation, created_at, encoding, checksum, members)
          VALUES (?1, ?2, ?3, ?4, 'pending', ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
@@ -668,6 +693,33 @@ fn write_new(
     )?
     .execute(params![webhook_id.0, payload_id])
     .map(drop)
+}
+
+/// A part or a copy that was never sent holds fewer orders from now on.
+fn write_fewer(
+    conn: &Connection,
+    webhook_id: WebhookId,
+    payload: &Payload,
+) -> rusqlite::Result<()> {
+    let payload_id = payload.id.to_string();
+    conn.prepare_cached(
+        "UPDATE payloads SET items = ?4, checksum = ?5, members = ?6
+         WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id = ?3 AND attempts = 0 AND resend_of IS NOT NULL",
+    )?
+    .execute(params![
+        webhook_id.0,
+        payload.order_type.as_str(),
+        payload_id,
+        i64::try_from(payload.members.seqs().len()).unwrap_or(i64::MAX),
+        payload.checksum.cast_signed(),
+        payload.members.to_bytes(),
+    ])?;
+    conn.prepare_cached("DELETE FROM strays WHERE webhook_id = ?1 AND payload_id = ?2")?
+        .execute(params![webhook_id.0, payload_id])?;
+    for &seq in payload.members.seqs() {
+        lookup::write_stray(conn, webhook_id, seq, &payload_id)?;
+    }
+    Ok(())
 }
 
 /// A lane did as it was told.
@@ -714,6 +766,7 @@ pub(super) fn discard(
 /// that until its resend is done; a part or a copy goes the way of any payload.
 pub(super) fn write(
     conn: &Connection,
+    queue_generation: i64,
     webhook_id: WebhookId,
     payload_id: PayloadId,
     change: &ErrandChange,
@@ -783,6 +836,17 @@ pub(super) fn write(
         }
         ErrandChange::Dropped(None) => done(conn, webhook_id, &id),
         ErrandChange::Dropped(Some(reason)) => in_vain(conn, webhook_id, &id, reason, at),
+        ErrandChange::Reduced(payload) => write_fewer(conn, webhook_id, payload),
+        ErrandChange::Parted(part, reason) => {
+            let accepted = Accepted::New {
+                webhook_id,
+                payload: part.clone(),
+                resend_of: payload_id,
+                older: Older::LeftOut,
+            };
+            write_resend(conn, queue_generation, &accepted, at)?;
+            in_vain(conn, webhook_id, &id, reason, at)
+        }
     }
 }
 
