@@ -4,7 +4,11 @@
 //! producer's for a while, and the lanes' reader must not wait for it. The queue's own rules are asked
 //! first, as `orderfeed enqueue` asks them.
 
+use std::sync::Arc;
+
+use axum::Extension;
 use axum::extract::{Request, State};
+use tokio::sync::Semaphore;
 
 use super::api::{Enqueued, EnqueuedOrder, Error, NewOrder};
 use super::desk::Desk;
@@ -14,19 +18,34 @@ use crate::store;
 use crate::store::queue::rules::Rules;
 use crate::store::queue::{self, Queue};
 
-pub(super) const PATH: &str = "/v1/orders";
-
 /// A call's body: the largest order fits, with what stands around it.
 const BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
 
 /// Orders in one call.
 const ORDERS_MAX: usize = 10_000;
 
-/// Such calls at a time; the next one waits.
-pub(super) const AT_A_TIME_MAX: usize = 4;
+/// So many calls are judged and queued at a time; the next one waits.
+const AT_A_TIME_MAX: usize = 4;
 
-pub(super) async fn enqueue(State(desk): State<Desk>, request: Request) -> Result<Answer, Error> {
+/// Whose turn it is, once a call has sent all that it has to say: who dawdles with it holds up nobody
+/// else.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_A_TIME_MAX)))
+    }
+}
+
+pub(super) async fn enqueue(
+    State(desk): State<Desk>,
+    Extension(turns): Extension<Turns>,
+    request: Request,
+) -> Result<Answer, Error> {
     let body = read(request.into_body(), BODY_BYTES_MAX).await?;
+    // Nobody closes it.
+    let _turn = turns.0.acquire().await.ok();
     let path = desk
         .ask(async |operator| {
             let queue = operator.ground()?.queue;

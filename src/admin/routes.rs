@@ -20,7 +20,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -123,7 +123,6 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
     let gate = Gate {
         calls: Arc::new(calls.known),
         granted,
-        orders: Arc::new(Semaphore::new(orders::AT_A_TIME_MAX)),
     };
     calls
         .router
@@ -131,6 +130,7 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
         .layer(middleware::from_fn_with_state(gate, admit))
         .layer(Extension(stream::Until(stopping)))
         .layer(Extension(questions::Turn::default()))
+        .layer(Extension(orders::Turns::default()))
         .with_state(desk)
 }
 
@@ -240,37 +240,22 @@ impl Calls {
 struct Gate {
     calls: Arc<Known>,
     granted: Grants,
-    /// Calls that may send large bodies, at a time.
-    orders: Arc<Semaphore>,
 }
 
-impl Gate {
-    /// Has the call done. Of those that may send much only so many are at a time; what reads the queue
-    /// is on a thread beside.
-    async fn run(
-        &self,
-        path: Option<&str>,
-        method: &Method,
-        request: Request,
-        next: Next,
-    ) -> Response {
-        let waits_for_nobody = matches!(
-            path,
-            None | Some("/v1/health" | "/v1/events" | OPENAPI | stream::PATH)
-        );
-        if method != Method::GET || waits_for_nobody {
-            let _turn = match path {
-                Some(orders::PATH) => self.orders.acquire().await.ok(),
-                _ => None,
-            };
-            return next.run(request).await;
-        }
-        let handle = Handle::current();
-        let answering = tokio::task::spawn_blocking(move || handle.block_on(next.run(request)));
-        answering.await.unwrap_or_else(|_panicked| {
-            Error::new(500, "internal", "answering broke off; the log says more").into_response()
-        })
+/// Has the call done; what reads the queue is on a thread beside.
+async fn run(path: Option<&str>, method: &Method, request: Request, next: Next) -> Response {
+    let waits_for_nobody = matches!(
+        path,
+        None | Some("/v1/health" | "/v1/events" | OPENAPI | stream::PATH)
+    );
+    if method != Method::GET || waits_for_nobody {
+        return next.run(request).await;
     }
+    let handle = Handle::current();
+    let answering = tokio::task::spawn_blocking(move || handle.block_on(next.run(request)));
+    answering.await.unwrap_or_else(|_panicked| {
+        Error::new(500, "internal", "answering broke off; the log says more").into_response()
+    })
 }
 
 /// Lets the call pass if it exists and its caller may make it, bounds its time, and tells of it.
@@ -301,12 +286,7 @@ async fn admit(
             forbidden(&caller, *role).into_response()
         }
         Some(Some(_)) | None => {
-            match timeout(
-                CALL_PATIENCE,
-                gate.run(path.as_deref(), &method, request, next),
-            )
-            .await
-            {
+            match timeout(CALL_PATIENCE, run(path.as_deref(), &method, request, next)).await {
                 Ok(response) => response,
                 Err(_elapsed) => Error::unavailable(
                     "timeout",

@@ -8,6 +8,7 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,6 +38,12 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Threads for what reads files: the user database, the queue. Each connection has one at most.
 const BLOCKING_MAX: usize = CONNECTIONS_MAX;
+
+/// So many of those beyond are told so, each for so long and with so much of what they ask; more are
+/// only closed.
+const REFUSED_MAX: usize = 16;
+const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
+const REFUSED_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Calls under way are given so long when the daemon ends.
 const PATIENCE_AT_END: Duration = Duration::from_secs(1);
@@ -77,6 +84,7 @@ async fn serve(
         tokio::select! {
             _ = stopping.changed() => break,
             Some(ended) = connections.tasks.join_next() => connections.ended(ended),
+            Some(_told) = connections.refused.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => connections.take(stream, &router, until.clone()),
                 Err(error) => {
@@ -96,6 +104,8 @@ async fn serve(
 struct Connections {
     tasks: JoinSet<u32>,
     of_user: HashMap<u32, usize>,
+    /// Those that are told that there are too many.
+    refused: JoinSet<()>,
     /// Whether it was told that there are too many.
     told: bool,
 }
@@ -122,7 +132,9 @@ impl Connections {
                     self.tasks.len()
                 );
             }
-            refuse(&stream);
+            if self.refused.len() < REFUSED_MAX {
+                self.refused.spawn(refuse(stream));
+            }
             return;
         }
         *self.of_user.entry(uid).or_default() += 1;
@@ -178,8 +190,9 @@ async fn talk(
     }
 }
 
-/// Tells a caller that there are too many, as far as that goes without waiting.
-fn refuse(stream: &UnixStream) {
+/// Tells a caller that there are too many. What they ask is read first: a client that can't send it
+/// does not look for an answer.
+async fn refuse(mut stream: UnixStream) {
     let error = Error::unavailable(
         "too_many",
         format!(
@@ -191,5 +204,17 @@ fn refuse(stream: &UnixStream) {
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    drop(stream.try_write(answer.as_bytes()));
+    let exchange = async {
+        let mut head = Vec::new();
+        while head.len() < HEAD_BYTES_MAX && !head.windows(4).any(|four| four == b"\r\n\r\n") {
+            if stream.read_buf(&mut head).await? == 0 {
+                break;
+            }
+        }
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(REFUSED_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    // Whether it was heard is not our concern.
+    drop(timeout(REFUSED_PATIENCE, exchange).await);
 }

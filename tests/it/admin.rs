@@ -336,6 +336,38 @@ fn one_user_can_not_take_all_connections() {
     drop(held);
 }
 
+/// A command that is one too many is told so, and did nothing.
+#[test]
+fn a_command_that_is_refused_a_connection_says_so() {
+    let site = Site::new("");
+    let daemon = site.start();
+    let held: Vec<UnixStream> = (0..16).map(|_| Asked(&site).connect()).collect();
+    assert_snapshot!(site.told(&["reload"]), @"
+    orderfeed: too many connections are open; end some of them (16 a user, 64 in all)
+    [exit 3]
+    ");
+    drop(held);
+    daemon.stop();
+}
+
+/// Who dawdles with what is to be queued holds up nobody else.
+#[test]
+fn slow_producers_hold_up_no_other() {
+    let site = Site::new("");
+    let _daemon = site.start();
+    let slow: Vec<UnixStream> = (0..8)
+        .map(|_| {
+            let mut stream = Asked(&site).connect();
+            let head = b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+            stream.write_all(head).unwrap();
+            stream
+        })
+        .collect();
+    let order = json!({ "type": "work_order", "order": { "TrackingNumber": 7 } });
+    assert_eq!(Asked(&site).post("/v1/orders", &order).0, 201);
+    drop(slow);
+}
+
 #[test]
 fn a_head_that_is_too_large_is_refused() {
     let site = Site::new("");
