@@ -47,6 +47,16 @@ impl Error {
         Self::new(404, "not_found", message)
     }
 
+    /// 404: there is no webhook of this name, but there are these.
+    pub fn no_webhook(name: &str, names: &[String]) -> Self {
+        let there_are = if names.is_empty() {
+            "there are none".to_owned()
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
+        Self::not_found(format!("there is no webhook {name:?}; {there_are}"))
+    }
+
     /// 409: things are not so that it could be done.
     pub fn conflict(code: &str, message: impl Into<String>) -> Self {
         Self::new(409, code, message)

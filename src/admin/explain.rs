@@ -175,7 +175,7 @@ pub async fn webhook(
     let names: Vec<String> = all.iter().map(|webhook| webhook.name.clone()).collect();
     all.into_iter()
         .find(|webhook| webhook.name == name)
-        .ok_or_else(|| no_webhook(name, &names))
+        .ok_or_else(|| Error::no_webhook(name, &names))
 }
 
 /// What `GET /v1/payloads` may be asked.
@@ -240,7 +240,7 @@ pub async fn payloads(
                     next: None,
                 });
             }
-            None => return Err(no_webhook(name, &facts.names(ground))),
+            None => return Err(Error::no_webhook(name, &facts.names(ground))),
         };
     }
     let (rows, next) = if let Some(tracking_number) = &wanted.tracking_number {
@@ -649,15 +649,6 @@ fn described(ground: &Ground, name: &str, told: Told) -> api::Webhook {
 fn cut(counts: &[(&str, Count)]) -> Vec<String> {
     let more = counts.iter().filter(|(_, count)| count.more);
     more.map(|(name, _)| (*name).to_owned()).collect()
-}
-
-fn no_webhook(name: &str, names: &[String]) -> Error {
-    let there_are = if names.is_empty() {
-        "there are none".to_owned()
-    } else {
-        format!("there are: {}", names.join(", "))
-    };
-    Error::not_found(format!("there is no webhook {name:?}; {there_are}"))
 }
 
 fn no_payload(id: PayloadId) -> Error {

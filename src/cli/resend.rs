@@ -87,6 +87,12 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
             superseded.by_payload_id
         )?;
     }
+    for payload_id in &resends.under_way {
+        writeln!(
+            out,
+            "{payload_id} is left out: it is on its way already, whole or in part"
+        )?;
+    }
     if resends.resends.is_empty() {
         writeln!(out, "nothing is sent again")?;
     }

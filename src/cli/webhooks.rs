@@ -5,6 +5,7 @@ use std::io::Write;
 use super::ask::{Asked, encoded};
 use super::table::{View, number, tame};
 use super::{ConfigPlace, Exit, Failure, status};
+use crate::admin::api::Error;
 use crate::admin::api::explain::{Webhook, Webhooks};
 use crate::admin::explain;
 use crate::clock::{Reading, WallTime};
@@ -174,15 +175,8 @@ pub(super) fn find(ledger: &Ledger, name: &str) -> Result<WebhookId, Failure> {
         Some((webhook_id, _)) => Ok(*webhook_id),
         None => {
             let names: Vec<_> = webhooks.into_iter().map(|webhook| webhook.1).collect();
-            let names = if names.is_empty() {
-                "none yet".to_owned()
-            } else {
-                names.join(", ")
-            };
-            Err(Failure::new(
-                Exit::Failed,
-                format!("the ledger knows no webhook {name:?}; it knows: {names}"),
-            ))
+            let error = Error::no_webhook(name, &names);
+            Err(Failure::new(Exit::Failed, error.message))
         }
     }
 }

@@ -28,6 +28,9 @@ use crate::store::queue::Queue;
 /// So many payloads are resent at once, at most.
 const RESENDS_MAX: usize = 10_000;
 
+/// The code of a refusal: what waits already holds some of the same orders.
+const WAITING: &str = "waiting";
+
 /// A lane heeds what it is told at once, unless a request is in flight: so long it is waited for.
 const HEED_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -66,7 +69,11 @@ impl Hand {
                 "force, skip_superseded: one of them; the first sends older versions, the second leaves them out",
             ));
         }
-        let mut candidates = match (&ask.payload_id, &ask.tracking_number, &ask.state) {
+        let mut answer = act::Resends {
+            dry_run: ask.dry_run,
+            ..act::Resends::default()
+        };
+        let candidates = match (&ask.payload_id, &ask.tracking_number, &ask.state) {
             (Some(payload_id), tracking_number, None) => {
                 refuse_span(ask)?;
                 let payload_id = parse_id(payload_id)?;
@@ -79,7 +86,9 @@ impl Hand {
                 refuse_span(ask)?;
                 vec![self.by_number(ask, tracking_number, order_type).await?]
             }
-            (None, None, Some(state)) if state == "failed" => self.failed(ask, order_type)?,
+            (None, None, Some(state)) if state == "failed" => {
+                self.failed(ask, order_type, &mut answer)?
+            }
             (None, None, Some(_)) => {
                 return Err(Error::invalid(
                     "state: only failed payloads are resent by their state; name others by payload_id or tracking_number",
@@ -92,16 +101,7 @@ impl Hand {
             }
         };
         let several = ask.state.is_some();
-        if several {
-            // They go again by themselves, or because somebody asked before.
-            candidates.retain(|candidate| !candidate.record.is_in_flight());
-        }
-        let mut answer = act::Resends {
-            dry_run: ask.dry_run,
-            ..act::Resends::default()
-        };
-        let mut accepted = Vec::new();
-        let mut seen = Vec::new();
+        let mut planned = Vec::new();
         let mut known = Known::default();
         for candidate in candidates {
             let without_superseded =
@@ -109,22 +109,33 @@ impl Hand {
             let Some(candidate) = without_superseded.await? else {
                 continue;
             };
-            let (resending, accept) = self.plan(ask, &candidate).await?;
-            answer.resends.push(resending);
-            accepted.push(accept);
-            seen.push(candidate.record);
+            let (resending, accept) = match self.plan(ask, &candidate).await {
+                Ok(planned) => planned,
+                // Somebody asked for it meanwhile.
+                Err(error) if several && error.code == WAITING => {
+                    answer
+                        .under_way
+                        .push(candidate.record.payload.id.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            planned.push((resending, accept, candidate.record));
         }
         if !ask.force && !ask.skip_superseded && !answer.superseded.is_empty() {
             return Err(refuse_superseded(&answer.superseded));
         }
-        if ask.dry_run {
-            return Ok(answer);
-        }
         {
             let mut ledger = self.shared.ledger.caught_up();
-            for before in &seen {
+            let mut accepted = Vec::new();
+            for (resending, accept, before) in planned {
                 let now = ledger.record_of(before.payload.id)?;
-                if now.as_ref() != Some(before) {
+                if now.as_ref() == Some(&before) {
+                    answer.resends.push(resending);
+                    accepted.push(accept);
+                } else if several {
+                    answer.under_way.push(before.payload.id.to_string());
+                } else {
                     return Err(Error::conflict(
                         "changed",
                         format!(
@@ -133,6 +144,9 @@ impl Hand {
                         ),
                     ));
                 }
+            }
+            if ask.dry_run || accepted.is_empty() {
+                return Ok(answer);
             }
             ledger.accept(&accepted, WallTime::now())?;
         }
@@ -250,12 +264,14 @@ impl Hand {
         &self,
         ask: &act::Resend,
         order_type: Option<OrderType>,
+        answer: &mut act::Resends,
     ) -> Result<Vec<Candidate>, Error> {
         let webhooks = self.webhooks(ask.webhook.as_deref())?;
         let ledger = self.shared.ledger.caught_up();
         let mut candidates = Vec::new();
-        // By what the payloads were made of in the end: the orders that are gone, or are taken here.
-        let mut gone: BTreeMap<PayloadId, BTreeSet<Seq>> = BTreeMap::new();
+        // By what the payloads were made of in the end: the orders that are gone, or are taken here;
+        // and those that wait to be resent.
+        let mut families: BTreeMap<PayloadId, (BTreeSet<Seq>, BTreeSet<Seq>)> = BTreeMap::new();
         for (webhook_id, webhook) in webhooks {
             let span = (ask.since, ask.until);
             for payload_id in ledger.failed(webhook_id, order_type, span, RESENDS_MAX + 1)? {
@@ -263,16 +279,24 @@ impl Hand {
                     continue;
                 };
                 let origin = ledger.origin_of(&record)?;
-                let gone = match gone.entry(origin) {
+                let (gone, waiting) = match families.entry(origin) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(unknown) => {
                         let family = ledger.family_of(webhook_id, origin)?;
-                        let gone = family
-                            .iter()
-                            .filter(|one| one.waits || one.goes && one.id != origin);
-                        unknown.insert(gone.flat_map(|one| one.members.seqs()).copied().collect())
+                        let seqs = |is: fn(&Relative, PayloadId) -> bool| {
+                            let found = family.iter().filter(|one| is(one, origin));
+                            found.flat_map(|one| one.members.seqs()).copied().collect()
+                        };
+                        unknown.insert((
+                            seqs(|one, origin| one.waits || one.goes && one.id != origin),
+                            seqs(|one, _| one.waits),
+                        ))
                     }
                 };
+                let mut seqs = record.payload.members.seqs().iter();
+                if seqs.any(|seq| waiting.contains(seq)) {
+                    answer.under_way.push(payload_id.to_string());
+                }
                 let left = record.payload.members.only(|seq| !gone.contains(&seq));
                 if let Some(members) = left.filter(|_| record.of_this_queue) {
                     gone.extend(members.seqs());
@@ -299,12 +323,7 @@ impl Hand {
         } = candidate;
         let payload_id = record.payload.id;
         if self.configured(webhook).is_none() {
-            return Err(Error::conflict(
-                "no_webhook",
-                format!(
-                    "payload {payload_id} was for {webhook}, which the configuration does not have (any more)"
-                ),
-            ));
+            return Err(removed(webhook));
         }
         if !record.of_this_queue {
             return Err(Error::conflict(
@@ -484,7 +503,7 @@ impl Hand {
                 .any(|&seq| candidate.members.contains(seq))
             {
                 return Err(Error::conflict(
-                    "waiting",
+                    WAITING,
                     format!(
                         "payload {payload_id}, which waits to be resent, holds some of the same orders, and they would go twice; wait for it, or discard it first"
                     ),
@@ -566,6 +585,8 @@ impl Hand {
             let done = self.tell(record.webhook_id, &told).await?;
             let message = if done {
                 "given up; the webhook goes on with its next payload"
+            } else if self.configured(&webhook).is_none() {
+                "given up before anything else is sent, should the configuration have the webhook again"
             } else {
                 "given up as soon as the webhook's request in flight has ended; it is not sent again"
             };
@@ -600,7 +621,8 @@ impl Hand {
 
     /// Lets a webhook send nothing of its own until it is resumed (D24); `by` says who wants that.
     pub(super) async fn pause(&self, name: &str, by: &str) -> Result<act::Told, Error> {
-        let (webhook_id, webhook) = self.webhook(name)?;
+        let (webhook_id, webhook) = self.in_use(name)?;
+        let webhook = webhook.name.to_string();
         if self.lane(webhook_id)?.paused.is_some() {
             let message = format!("{webhook} is paused already");
             return Err(Error::conflict("paused", message));
@@ -619,7 +641,8 @@ impl Hand {
 
     /// Lets a webhook go on that is paused, deactivated, held or down.
     pub(super) async fn resume(&self, name: &str) -> Result<act::Told, Error> {
-        let (webhook_id, webhook) = self.webhook(name)?;
+        let (webhook_id, configured) = self.in_use(name)?;
+        let webhook = configured.name.to_string();
         let (lane, told) = {
             let ledger = self.shared.ledger.caught_up();
             (ledger.lane(webhook_id)?, ledger.instructions(webhook_id)?)
@@ -645,13 +668,10 @@ impl Hand {
             }
         };
         let done = self.tell(webhook_id, &Told::Resume).await?;
-        let inactive = self
-            .configured(&webhook)
-            .is_some_and(|webhook| !webhook.policy.active);
-        let but = if inactive {
-            "; but active = false in the configuration, so it sends nothing all the same"
-        } else {
+        let but = if configured.policy.active {
             ""
+        } else {
+            "; but active = false in the configuration, so it sends nothing all the same"
         };
         Ok(act::Told {
             message: format!("{webhook} goes on{}{but}; it was {was}", after_flight(done)),
@@ -662,14 +682,14 @@ impl Hand {
 
     /// Lets what waits for its retry go as soon as D4 allows.
     pub(super) async fn retry_now(&self, name: &str) -> Result<act::Told, Error> {
-        let (webhook_id, webhook) = self.webhook(name)?;
+        let (webhook_id, configured) = self.in_use(name)?;
+        let webhook = configured.name.to_string();
         let lane = self.lane(webhook_id)?;
         let waits = self.shared.ledger.get().heard(webhook_id)?.errand.is_some();
-        let configured = self.configured(&webhook);
         let stopped = match (&lane.standing, &lane.paused) {
             (Standing::Deactivated(_), _) => Some("deactivated"),
             (_, Some(_)) => Some("paused"),
-            _ if configured.is_some_and(|webhook| !webhook.policy.active) => Some("inactive"),
+            _ if !configured.policy.active => Some("inactive"),
             _ => None,
         };
         if let Some(stopped) = stopped.filter(|_| !waits) {
@@ -689,7 +709,7 @@ impl Hand {
             return Err(Error::conflict("nothing_waits", message));
         }
         let done = self.tell(webhook_id, &Told::RetryNow).await?;
-        let paced = configured.and_then(|webhook| self.paced_until(webhook, &lane));
+        let paced = self.paced_until(configured, &lane);
         let when = match (done, paced) {
             (false, _) => " once the request in flight has ended".to_owned(),
             (true, Some(at)) => format!(" at {at}: payload_interval is kept"),
@@ -735,11 +755,7 @@ impl Hand {
     /// Sends one test for each trigger of the webhook. Those that may not go yet (D4) are not waited
     /// for: they go at their time, and the answer says when.
     pub(super) async fn test(&self, name: &str, ask: &act::Test) -> Result<act::Tests, Error> {
-        let (webhook_id, name) = self.webhook(name)?;
-        let Some(webhook) = self.configured(&name) else {
-            let message = format!("the configuration does not have {name}");
-            return Err(Error::conflict("no_webhook", message));
-        };
+        let (webhook_id, webhook) = self.in_use(name)?;
         let started_at = WallTime::now();
         let mut done = self.shared.done.subscribe();
         let tests = {
@@ -946,16 +962,24 @@ impl Hand {
     /// The webhook of this name, or an error that lists those that there are.
     fn webhook(&self, name: &str) -> Result<(WebhookId, String), Error> {
         let webhooks = self.shared.ledger.get().webhooks()?;
-        let known: Vec<&str> = webhooks.iter().map(|(_, name)| name.as_str()).collect();
-        let unknown = format!("there is no webhook {name}; there are {}", known.join(", "));
-        let found = webhooks.iter().find(|(_, known)| known == name).cloned();
-        found.ok_or_else(|| Error::not_found(unknown))
+        let known: Vec<String> = webhooks.iter().map(|(_, name)| name.clone()).collect();
+        let found = webhooks.into_iter().find(|(_, known)| known == name);
+        found.ok_or_else(|| Error::no_webhook(name, &known))
     }
 
-    /// The webhook of this name; or all that the configuration has.
+    /// The webhook of this name, if the configuration has it: nobody heeds what another one is told,
+    /// and nothing is sent to it.
+    fn in_use(&self, name: &str) -> Result<(WebhookId, &Webhook), Error> {
+        let (webhook_id, name) = self.webhook(name)?;
+        let webhook = self.configured(&name).ok_or_else(|| removed(&name))?;
+        Ok((webhook_id, webhook))
+    }
+
+    /// The webhook of this name, or all; of those that the configuration has.
     fn webhooks(&self, name: Option<&str>) -> Result<Vec<(WebhookId, String)>, Error> {
         if let Some(name) = name {
-            return Ok(vec![self.webhook(name)?]);
+            let (webhook_id, webhook) = self.in_use(name)?;
+            return Ok(vec![(webhook_id, webhook.name.to_string())]);
         }
         let mut webhooks = self.shared.ledger.get().webhooks()?;
         webhooks.retain(|(_, name)| self.configured(name).is_some());
@@ -991,6 +1015,15 @@ impl Hand {
 /// What of a payload is one of these orders.
 fn part(record: &Record, versions: &[Seq]) -> Option<Members> {
     record.payload.members.only(|seq| versions.contains(&seq))
+}
+
+fn removed(webhook: &str) -> Error {
+    Error::conflict(
+        "no_webhook",
+        format!(
+            "the configuration does not have {webhook} any more, and nothing is sent to it; put it back and `orderfeed reload`, then ask again (`discard` needs no webhook)"
+        ),
+    )
 }
 
 fn after_flight(done: bool) -> &'static str {

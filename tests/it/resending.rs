@@ -189,6 +189,81 @@ fn d20_all_failed_ones_are_resent_without_what_went_in_parts_and_copies() {
     assert_eq!((status, &answer["resends"]), (200, &json!([])), "{answer}");
 }
 
+/// D20: asked for a second time, what is under way goes once.
+#[test]
+fn d20_of_all_that_failed_what_is_under_way_is_left_out_and_named() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |index, _| match index {
+        1 | 2 => Answer::Status(500, ""),
+        _ => Answer::Gated(Arc::clone(&held), 200),
+    });
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0\npayload_max_items = 1"));
+    site.enqueue("purchase_order", 1..=2);
+    let daemon = site.start();
+    let ids = [0, 1].map(|index| receiver.wait_for(2)[index].header("webhook-id").to_owned());
+    for id in &ids {
+        wait_until_settled(&site, id);
+    }
+    let failed = json!({ "state": "failed" });
+    assert_eq!(resend(&site, &failed).0, 200);
+    receiver.wait_for(3);
+    let (status, answer) = Asked(&site).post("/v1/resend", &failed);
+    assert_eq!((status, &answer["resends"]), (200, &json!([])), "{answer}");
+    assert_eq!(answer["under_way"], json!(ids));
+    let told = site.told(&["resend", "--failed"]).replace(&ids[0], "ONE");
+    assert_snapshot!(told.replace(&ids[1], "OTHER"), @"
+    ONE is left out: it is on its way already, whole or in part
+    OTHER is left out: it is on its way already, whole or in part
+    nothing is sent again
+    [exit 0]
+    ");
+    gate.open();
+    receiver.wait_for(4);
+    for id in &ids {
+        wait_until_settled(&site, id);
+    }
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT state, attempts FROM payloads"), @"
+    delivered 2
+    delivered 2
+    ");
+}
+
+/// Of a webhook that the configuration does not have nobody heeds what it is told; what failed for it
+/// can be discarded.
+#[test]
+fn a_removed_webhook_is_told_nothing_and_its_failed_payloads_can_be_discarded() {
+    let (receiver, site) = one_failed("purchase_order");
+    let daemon = site.start();
+    daemon.wait_for_line("failed for good");
+    let id = receiver.arrived()[0].header("webhook-id").to_owned();
+    daemon.stop();
+    site.configure("");
+    let _daemon = site.start();
+    for (path, body) in [
+        ("/v1/webhooks/erp/pause", json!({})),
+        ("/v1/webhooks/erp/resume", json!({})),
+        ("/v1/webhooks/erp/retry-now", json!({})),
+        ("/v1/webhooks/erp/test", json!({})),
+        ("/v1/resend", json!({ "payload_id": id })),
+        ("/v1/resend", json!({ "state": "failed", "webhook": "erp" })),
+    ] {
+        let refused = Asked(&site).post(path, &body);
+        assert_eq!(refusal(&refused), "409 no_webhook", "{path}");
+    }
+    assert_snapshot!(site.told(&["pause", "erp"]), @"
+    orderfeed: the configuration does not have erp any more, and nothing is sent to it; put it back and `orderfeed reload`, then ask again (`discard` needs no webhook)
+    [exit 1]
+    ");
+    assert_snapshot!(site.told(&["discard", &id, "--reason", "sold"]), @"
+    given up: it is not sent again, unless somebody resends it
+    [exit 0]
+    ");
+    let (_, payload) = Asked(&site).get(&format!("/v1/payloads/{id}"));
+    assert_eq!(payload["state"], "discarded", "{payload}");
+}
+
 /// D20: while one of a family waits, no other goes with the same orders.
 #[test]
 fn d20_of_a_payload_and_its_parts_one_goes_at_a_time() {

@@ -81,10 +81,10 @@ fn a_second_daemon_is_refused() {
     let told = site
         .told(&["resume", "erp"])
         .replace(&daemon.pid().to_string(), "PID");
-    assert_snapshot!(told, @"
-    orderfeed: there is no webhook erp; there are 
+    assert_snapshot!(told, @r#"
+    orderfeed: there is no webhook "erp"; there are none
     [exit 1]
-    ");
+    "#);
     let told = site
         .told(&["check"])
         .replace(&daemon.pid().to_string(), "PID");

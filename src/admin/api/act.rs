@@ -56,6 +56,8 @@ pub struct Resends {
     pub resends: Vec<Resending>,
     /// What is not, because a later version was delivered since (D23).
     pub superseded: Vec<Superseded>,
+    /// Of all that failed: what is left out, because it is on its way already.
+    pub under_way: Vec<String>,
 }
 
 /// A payload that is sent again.
