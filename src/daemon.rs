@@ -285,7 +285,8 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let stores = match (stores.agree(), &mut reins.inbox) {
         (Ok(()), _) => stores,
         (Err(store::Error::Disagree(found)), Some(inbox)) => {
-            let waited = standstill::wait(stores, found, inbox, &mut reins.stop, &notifier);
+            let config = Arc::clone(&reins.reload.borrow());
+            let waited = standstill::wait(stores, found, config, inbox, &mut reins.stop, &notifier);
             let Some(stores) = waited.await else {
                 return Ok(());
             };

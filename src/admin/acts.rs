@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 
 use super::api::{Error, act};
 use super::caller::Caller;
 use super::desk::Desk;
-use super::routes::{Answer, Sent};
+use super::routes::{Answer, InPath, Sent};
 
 pub(super) async fn resend(
     State(desk): State<Desk>,
@@ -25,6 +25,7 @@ pub(super) async fn resend(
         .collect();
     let told = match (resends.dry_run, ids.as_slice()) {
         (true, _) => format!("{} payloads would be sent again", resends.resends.len()),
+        (false, []) => "nothing is sent again".to_owned(),
         (false, [one]) => format!("payload {one} is sent again"),
         (false, several) => {
             let shown = &several[..several.len().min(IDS_TOLD_MAX)];
@@ -48,7 +49,7 @@ const IDS_TOLD_MAX: usize = 10;
 
 pub(super) async fn discard(
     State(desk): State<Desk>,
-    Path(payload_id): Path<String>,
+    InPath(payload_id): InPath,
     Sent(asked): Sent<act::Discard>,
 ) -> Result<Answer, Error> {
     let reason = asked.reason.clone();
@@ -67,7 +68,7 @@ pub(super) struct Nothing {}
 pub(super) async fn pause(
     State(desk): State<Desk>,
     Extension(caller): Extension<Arc<Caller>>,
-    Path(webhook): Path<String>,
+    InPath(webhook): InPath,
     Sent(Nothing {}): Sent<Nothing>,
 ) -> Result<Answer, Error> {
     let by = caller.user.clone();
@@ -79,7 +80,7 @@ pub(super) async fn pause(
 
 pub(super) async fn resume(
     State(desk): State<Desk>,
-    Path(webhook): Path<String>,
+    InPath(webhook): InPath,
     Sent(Nothing {}): Sent<Nothing>,
 ) -> Result<Answer, Error> {
     let told = desk
@@ -90,7 +91,7 @@ pub(super) async fn resume(
 
 pub(super) async fn retry_now(
     State(desk): State<Desk>,
-    Path(webhook): Path<String>,
+    InPath(webhook): InPath,
     Sent(Nothing {}): Sent<Nothing>,
 ) -> Result<Answer, Error> {
     let told = desk
@@ -101,7 +102,7 @@ pub(super) async fn retry_now(
 
 pub(super) async fn test(
     State(desk): State<Desk>,
-    Path(webhook): Path<String>,
+    InPath(webhook): InPath,
     Sent(asked): Sent<act::Test>,
 ) -> Result<Answer, Error> {
     let tests = desk
@@ -118,7 +119,7 @@ pub(super) async fn test(
 
 pub(super) async fn withdraw(
     State(desk): State<Desk>,
-    Path(tracking_number): Path<String>,
+    InPath(tracking_number): InPath,
     Sent(asked): Sent<act::Withdraw>,
 ) -> Result<Answer, Error> {
     let withdrawn = desk

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::api::{self, Error, act};
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Grant};
+use crate::store::ledger::Ledger;
 use crate::store::worker::{LedgerHandle, QueueHandle};
 
 /// So many jobs wait for the lanes' thread at most, and so many are under way there; whoever has
@@ -31,6 +32,16 @@ type Job = Box<dyn FnOnce(Rc<dyn Operator>) -> Task<()> + Send>;
 pub trait Operator {
     /// What questions are answered from; an error while there is nothing to answer from.
     fn ground(&self) -> Result<Ground, Error>;
+    /// Does something with the ledger alone, also while there is nothing else to answer from.
+    fn with_ledger(&self, job: Box<dyn FnOnce(&mut Ledger)>) -> Result<(), Error> {
+        job(&mut self.ground()?.ledger.get());
+        Ok(())
+    }
+    /// The configuration that is in force, and since when the daemon delivers by it.
+    fn config(&self) -> Result<(Arc<Config>, Option<WallTime>), Error> {
+        let ground = self.ground()?;
+        Ok((ground.config, Some(ground.started_at)))
+    }
     /// Whether all is well.
     fn health(&self) -> Task<Result<api::Health, Error>>;
     /// Sends payloads again.

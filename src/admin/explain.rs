@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use self::outlook::{Aside, Outlook, Overview};
 use self::standing::Told;
@@ -24,7 +25,7 @@ use super::api::explain as api;
 use super::desk::Desk;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Webhook};
-use crate::feed::errand::Errand;
+use crate::feed::errand::{Errand, Told as Tell};
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::{PayloadId, PayloadState};
 use crate::feed::timestamp::Timestamp;
@@ -55,6 +56,24 @@ impl Source for Desk {
             let ground = operator.ground()?;
             let mut ledger = ground.ledger.get();
             Ok(job(&mut ledger)?)
+        })
+    }
+}
+
+/// The ledger alone: it is there also while the queue is not the one that it knows.
+#[derive(Debug)]
+pub struct LedgerAlone<'a>(pub &'a Desk);
+
+impl Source for LedgerAlone<'_> {
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ledger) -> Result<T, store::Error> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Error>> + Send {
+        self.0.ask(async move |operator| {
+            let (reply, mut answer) = oneshot::channel();
+            operator.with_ledger(Box::new(|ledger| drop(reply.send(job(ledger)))))?;
+            let done = answer.try_recv().map_err(|_gone| Error::stopping())?;
+            Ok(done?)
         })
     }
 }
@@ -98,6 +117,16 @@ impl Ground {
                 config: ground.config,
                 started_at: Some(ground.started_at),
             })
+        })
+        .await
+    }
+
+    /// The same for what [`LedgerAlone`] answers.
+    pub async fn of_ledger(ledger: &LedgerAlone<'_>) -> Result<Self, Error> {
+        let desk = ledger.0;
+        desk.ask(async |operator| {
+            let (config, started_at) = operator.config()?;
+            Ok(Self { config, started_at })
         })
         .await
     }
@@ -352,6 +381,8 @@ struct Facts {
     heads: Vec<PayloadRow>,
     /// What operators asked of webhooks, the first of each.
     errands: Vec<(WebhookId, Errand)>,
+    /// Who paused which webhook, while a request of it was in flight that has not ended yet.
+    pauses: Vec<(WebhookId, String)>,
     /// Why configured webhooks have no place in the ledger.
     without_place: BTreeMap<WebhookName, String>,
     set_aside: (Count, Option<SetAsideRow>),
@@ -396,7 +427,14 @@ impl Facts {
             .ask(move |ledger| {
                 let mut standings = ledger.standings()?;
                 let (mut heads, mut errands) = (Vec::new(), Vec::new());
+                let mut pauses = Vec::new();
                 for standing in &standings {
+                    let told = ledger.instructions(standing.webhook_id)?;
+                    let mut told = told.into_iter().map(|instruction| instruction.told);
+                    let last = told.rfind(|told| matches!(told, Tell::Pause { .. } | Tell::Resume));
+                    if let Some(Tell::Pause { by }) = last {
+                        pauses.push((standing.webhook_id, by));
+                    }
                     let errand = ledger.first_errand(standing.webhook_id)?;
                     errands.extend(errand.map(|errand| (standing.webhook_id, errand)));
                     if let Some(head) = &standing.lane.head {
@@ -436,6 +474,7 @@ impl Facts {
                     standings,
                     heads,
                     errands,
+                    pauses,
                     without_place,
                 })
             })
@@ -461,7 +500,13 @@ impl Facts {
     fn told(&self, ground: &Ground, standing: &Standing, outlook: &Outlook) -> Told {
         let of_webhook = |it: &&(WebhookId, Errand)| it.0 == standing.webhook_id;
         let errand = self.errands.iter().find(of_webhook).map(|(_, it)| it);
-        self.told_with(errand, ground, standing, outlook)
+        let mut told = self.told_with(errand, ground, standing, outlook);
+        if let Some((_, by)) = self.pauses.iter().find(|it| it.0 == standing.webhook_id) {
+            let reason = told.reason.into_iter();
+            let pause = format!("{by}, from when its request in flight has ended");
+            told.reason = Some(reason.chain([pause]).collect::<Vec<_>>().join("; "));
+        }
+        told
     }
 
     fn told_with(
@@ -471,12 +516,14 @@ impl Facts {
         standing: &Standing,
         outlook: &Outlook,
     ) -> Told {
+        let webhook = ground.webhook(&standing.name);
+        let payload_max_items = webhook.map_or(1, |webhook| webhook.policy.payload_max_items);
         standing::tell(
-            ground.webhook(&standing.name),
+            webhook,
             standing,
             self.head(standing),
             errand,
-            &outlook.waiting_for(self.now),
+            &outlook.waiting_for(payload_max_items, self.now),
             ground.started_at.is_some(),
             self.now,
         )
@@ -559,6 +606,7 @@ impl Facts {
             attempts: row.attempts,
             next_at,
             resend_of: row.resend_of.map(|id| id.to_string()),
+            // Nothing is split yet (D14).
             part_of: None,
         }
     }

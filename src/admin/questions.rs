@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::api::Error;
 use super::desk::Desk;
-use super::explain::{self, Ground, PAGE_PAYLOADS_MAX, Wanted, reconcile};
-use super::routes::Answer;
+use super::explain::{self, Ground, LedgerAlone, PAGE_PAYLOADS_MAX, Wanted, reconcile};
+use super::routes::{Answer, InPath};
 use crate::clock::WallTime;
 use crate::feed::order::{OrderType, Seq};
 use crate::feed::payload::{PayloadId, PayloadState};
@@ -31,7 +31,7 @@ pub(super) async fn webhooks(State(desk): State<Desk>) -> Result<Answer, Error> 
 
 pub(super) async fn webhook(
     State(desk): State<Desk>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
 ) -> Result<Answer, Error> {
     let ground = Ground::of(&desk).await?;
     let mut queue = ground.queue()?;
@@ -124,9 +124,16 @@ pub(super) async fn payloads(
     query: Asked<PayloadsQuery>,
 ) -> Result<Answer, Error> {
     let wanted = asked(query)?.understood()?;
-    let ground = Ground::of(&desk).await?;
-    let mut queue = ground.queue()?;
-    let payloads = explain::payloads(&desk, &ground, &mut queue, &wanted).await?;
+    let payloads = if wanted.tracking_number.is_some() {
+        let ground = Ground::of(&desk).await?;
+        let mut queue = ground.queue()?;
+        explain::payloads(&desk, &ground, &mut queue, &wanted).await?
+    } else {
+        let ledger = LedgerAlone(&desk);
+        let ground = Ground::of_ledger(&ledger).await?;
+        let mut queue = ground.queue()?;
+        explain::payloads(&ledger, &ground, &mut queue, &wanted).await?
+    };
     Ok(Answer::of(&payloads))
 }
 
@@ -136,25 +143,27 @@ fn id(text: &str) -> Result<PayloadId, Error> {
 
 pub(super) async fn payload(
     State(desk): State<Desk>,
-    Path(payload_id): Path<String>,
+    InPath(payload_id): InPath,
 ) -> Result<Answer, Error> {
-    let ground = Ground::of(&desk).await?;
-    let payload = explain::payload(&desk, &ground, id(&payload_id)?).await?;
+    let ledger = LedgerAlone(&desk);
+    let ground = Ground::of_ledger(&ledger).await?;
+    let payload = explain::payload(&ledger, &ground, id(&payload_id)?).await?;
     Ok(Answer::of(&payload))
 }
 
 pub(super) async fn attempts(
     State(desk): State<Desk>,
-    Path(payload_id): Path<String>,
+    InPath(payload_id): InPath,
 ) -> Result<Answer, Error> {
-    let ground = Ground::of(&desk).await?;
-    let attempts = explain::attempts(&desk, &ground, id(&payload_id)?).await?;
+    let ledger = LedgerAlone(&desk);
+    let ground = Ground::of_ledger(&ledger).await?;
+    let attempts = explain::attempts(&ledger, &ground, id(&payload_id)?).await?;
     Ok(Answer::of(&attempts))
 }
 
 pub(super) async fn body(
     State(desk): State<Desk>,
-    Path(payload_id): Path<String>,
+    InPath(payload_id): InPath,
 ) -> Result<Answer, Error> {
     let ground = Ground::of(&desk).await?;
     let mut queue = ground.queue()?;
@@ -164,7 +173,7 @@ pub(super) async fn body(
 
 pub(super) async fn orders(
     State(desk): State<Desk>,
-    Path(tracking_number): Path<String>,
+    InPath(tracking_number): InPath,
 ) -> Result<Answer, Error> {
     let ground = Ground::of(&desk).await?;
     let mut queue = ground.queue()?;

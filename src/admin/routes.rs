@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, MatchedPath, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request, State};
 use axum::handler::Handler;
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -447,6 +448,25 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
             return Err(Error::invalid("the body must be a JSON object"));
         }
         parse(text).map(Self)
+    }
+}
+
+/// What stands in a call's path, if it is text.
+pub(super) struct InPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let found = Path::<String>::from_request_parts(parts, state).await;
+        found.map(|Path(text)| Self(text)).map_err(|rejection| {
+            let what = rejection.body_text();
+            Error::new(
+                400,
+                "bad_request",
+                format!("the path can't be read: {what}"),
+            )
+        })
     }
 }
 

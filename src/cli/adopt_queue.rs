@@ -97,6 +97,9 @@ fn by_hand(asked: api::AdoptQueue, place: &ConfigPlace) -> Result<api::Adopted, 
     let adopt: Adopt = asked
         .meant()
         .map_err(|error| Failure::new(Exit::Usage, error.message))?;
+    adopt
+        .check(&queue)
+        .map_err(|what| Failure::new(Exit::Failed, what))?;
     let adoption = ledger.adopt(&mut queue, adopt, WallTime::now())?;
     Ok(api::Adopted::new(adoption, &queue, ledger.path()))
 }

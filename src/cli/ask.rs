@@ -1,6 +1,8 @@
 //! Questions, answered by the daemon; or, where none runs, from the files themselves.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::runtime::Runtime;
@@ -10,8 +12,15 @@ use super::{ConfigPlace, Exit, Failure};
 use crate::admin::api::Error;
 use crate::admin::explain::{Ground, OwnLedger};
 use crate::clock::Reading;
+use crate::store;
 use crate::store::ledger::Ledger;
 use crate::store::queue::reader::Reader;
+
+/// A daemon that starts has its socket within this time.
+const STARTING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// It is looked for so often.
+const LOOK_GAP: Duration = Duration::from_millis(50);
 
 /// Whoever answers.
 pub(super) enum Asked {
@@ -38,7 +47,26 @@ impl Asked {
             return Ok(Self::Daemon(client));
         }
         let config = place.load()?;
-        let ledger = Ledger::open(&config.ledger.path, &Reading::take())?;
+        let deadline = Instant::now() + STARTING_PATIENCE;
+        let ledger = loop {
+            match Ledger::open(&config.ledger.path, &Reading::take()) {
+                Ok(ledger) => break ledger,
+                // Whoever has it may be a daemon that has no socket yet, or another such question.
+                Err(store::Error::Held { .. }) if Instant::now() < deadline => {
+                    thread::sleep(LOOK_GAP);
+                }
+                Err(held @ store::Error::Held { .. }) => {
+                    return Err(Failure::new(
+                        Exit::Unreachable,
+                        format!("{held}, and no daemon answers at its socket"),
+                    ));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if client.is_running() {
+                return Ok(Self::Daemon(client));
+            }
+        };
         let queue = Reader::open(&config.queue.path)?;
         Ok(Self::Files(Box::new(Files {
             ledger: OwnLedger::new(ledger),

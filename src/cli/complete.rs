@@ -14,6 +14,8 @@ use super::ConfigPlace;
 use super::ask::Asked;
 use super::client::Client;
 use crate::admin::explain;
+use crate::feed::order::OrderType;
+use crate::feed::payload::PayloadState;
 
 /// Set by the script that `orderfeed completions` prints.
 pub(super) const VARIABLE: &str = "_ORDERFEED_COMPLETE";
@@ -58,6 +60,31 @@ pub(super) fn payloads() -> ArgValueCompleter {
             "payload_id",
             &["webhook", "state", "created_at"],
         )
+    })
+}
+
+/// Completes the states of payloads.
+pub(super) fn states() -> ArgValueCompleter {
+    words(PayloadState::ALL.map(PayloadState::as_str))
+}
+
+/// Completes order types.
+pub(super) fn order_types() -> ArgValueCompleter {
+    words(OrderType::ALL.map(OrderType::as_str))
+}
+
+fn words<const COUNT: usize>(words: [&'static str; COUNT]) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
+        let begins = |word: &&str| {
+            current
+                .to_str()
+                .is_some_and(|begun| word.starts_with(begun))
+        };
+        words
+            .into_iter()
+            .filter(begins)
+            .map(CompletionCandidate::new)
+            .collect()
     })
 }
 

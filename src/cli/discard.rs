@@ -1,15 +1,16 @@
 //! `orderfeed discard`: a payload is given up.
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{ConfigPlace, Failure, complete};
 use crate::admin::api::act::{Discard, Discarded};
+use crate::feed::payload::PayloadId;
 
 /// Give a payload up: it is not sent any more, and what waits behind it goes on
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The payload, neither in flight nor delivered
     #[arg(add = complete::payloads())]
-    payload_id: String,
+    payload_id: PayloadId,
     /// Why; it is shown with the payload
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -19,7 +20,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
-    let path = format!("/v1/payloads/{}/discard", escaped(&args.payload_id));
+    let path = format!("/v1/payloads/{}/discard", args.payload_id);
     let asked = Discard {
         reason: args.reason.clone(),
     };

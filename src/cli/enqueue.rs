@@ -35,6 +35,7 @@ pub(super) struct Args {
     #[arg(
         long = "type",
         value_name = "TYPE",
+        add = super::complete::order_types(),
         help = "The orders' type: purchase_order, transfer_order or work_order; a payload says it itself"
     )]
     order_type: Option<OrderType>,

@@ -22,10 +22,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", add = super::complete::webhooks())]
     webhook: Option<String>,
     /// Only those in this state: pending, `in_flight`, delivered, failed, discarded
-    #[arg(long, value_parser = state)]
+    #[arg(long, value_parser = state, add = super::complete::states())]
     state: Option<PayloadState>,
     /// Only of this order type
-    #[arg(long = "type", value_name = "ORDER_TYPE", value_parser = order_type)]
+    #[arg(long = "type", value_name = "ORDER_TYPE", value_parser = order_type, add = super::complete::order_types())]
     order_type: Option<OrderType>,
     /// Only those with an order of this tracking number
     #[arg(long, value_name = "N")]

@@ -8,6 +8,7 @@ use super::{ConfigPlace, Failure, complete, local_time};
 use crate::admin::api::act::{Resend, Resending, Resends};
 use crate::clock::WallTime;
 use crate::feed::order::OrderType;
+use crate::feed::payload::PayloadId;
 
 /// Send a payload again, an order of it, the latest payload of an order, or all that failed
 #[derive(Debug, clap::Args)]
@@ -15,7 +16,7 @@ use crate::feed::order::OrderType;
 pub(super) struct Args {
     /// This payload; with --tracking-number, only that order of it
     #[arg(add = complete::payloads(), conflicts_with = "failed")]
-    payload_id: Option<String>,
+    payload_id: Option<PayloadId>,
     /// The latest payload that carried this order
     #[arg(long, value_name = "N", conflicts_with = "failed")]
     tracking_number: Option<String>,
@@ -34,6 +35,7 @@ pub(super) struct Args {
     #[arg(
         long = "type",
         value_name = "TYPE",
+        add = complete::order_types(),
         conflicts_with = "payload_id",
         help = "Only orders of this type: purchase_order, transfer_order or work_order"
     )]
@@ -57,7 +59,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     let asked = Resend {
-        payload_id: args.payload_id.clone(),
+        payload_id: args.payload_id.map(|id| id.to_string()),
         tracking_number: args.tracking_number.clone(),
         order_type: args.order_type.map(|order_type| order_type.to_string()),
         webhook: args.webhook.clone(),

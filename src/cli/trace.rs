@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
+use clap::builder::NonEmptyStringValueParser;
+
 use super::ask::{Asked, encoded};
 use super::table::{View, orders, tame};
 use super::{ConfigPlace, Failure};
@@ -16,6 +18,7 @@ use crate::clock::WallTime;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The order's TrackingNumber
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     tracking_number: String,
     /// Print JSON, as the admin socket answers
     #[arg(long)]

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use clap::builder::NonEmptyStringValueParser;
+
 use super::client::{Client, escaped};
 use super::{ConfigPlace, Failure};
 use crate::admin::api::act::{Withdraw, Withdrawn};
@@ -11,10 +13,12 @@ use crate::feed::order::OrderType;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The order's tracking number
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     tracking_number: String,
     #[arg(
         long = "type",
         value_name = "TYPE",
+        add = super::complete::order_types(),
         help = "Its type, where the number is that of several: purchase_order, transfer_order or work_order"
     )]
     order_type: Option<OrderType>,

@@ -150,6 +150,12 @@ impl Hand {
             }
             ledger.accept(&accepted, WallTime::now())?;
         }
+        for resending in &answer.resends {
+            let id = resending.payload_id.as_deref();
+            if let Some(Ok(id)) = id.map(str::parse) {
+                self.tell_of(id, "it is to be sent again")?;
+            }
+        }
         self.wake();
         Ok(answer)
     }
@@ -595,6 +601,7 @@ impl Hand {
         let mut ledger = self.shared.ledger.caught_up();
         ledger.discard(record.webhook_id, payload_id, reason, at)?;
         drop(ledger);
+        self.tell_of(payload_id, "its resend is given up")?;
         self.wake();
         let message = match record.state {
             PayloadState::Delivered => "it stays delivered; only its resend is given up",
@@ -930,6 +937,17 @@ impl Hand {
     }
 
     // What all of them need.
+
+    /// Tells those who listen of a payload; `reason` if the ledger has none.
+    fn tell_of(&self, payload_id: PayloadId, reason: &str) -> Result<(), Error> {
+        if self.shared.teller.is_heard() {
+            let record = self.record(payload_id)?;
+            let webhook = self.name_of(record.webhook_id)?;
+            let teller = &self.shared.teller;
+            teller.tell_record(&webhook, &record, Some(reason));
+        }
+        Ok(())
+    }
 
     /// Every lane hears what is asked for before it begins anything else.
     fn wake(&self) {

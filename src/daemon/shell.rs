@@ -432,7 +432,10 @@ impl Shell for LaneShell {
             async move { ledger.record(commit).await }
         })
         .await?;
-        self.shared.teller.tell_commit(&commit, || self.name());
+        let record_of = |id| self.shared.ledger.get().record_of(id).ok().flatten();
+        self.shared
+            .teller
+            .tell_commit(&commit, || self.name(), record_of);
         if asked_for {
             self.shared.done.send_modify(|done| *done += 1);
         }

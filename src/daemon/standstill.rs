@@ -1,8 +1,10 @@
 //! What the daemon does while queue and ledger do not belong together: it sends nothing, says on
 //! the admin socket what it found, and goes on when somebody adopts the queue (contract, section 2).
+//! What needs the ledger alone is answered: which payloads there are, and what became of them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 use tracing::{error, info};
@@ -12,11 +14,14 @@ use super::{CHORE_GAP, Stores, ticks};
 use crate::admin::api::{self, Error};
 use crate::admin::desk::{Ground, Inbox, Operator, Task};
 use crate::clock::WallTime;
+use crate::config::Config;
+use crate::store::ledger::Ledger;
 
 /// Stands still until the queue is adopted; `None` if it is told to stop before.
 pub(super) async fn wait(
     stores: Stores,
     found: String,
+    config: Arc<Config>,
     inbox: &mut Inbox,
     stop: &mut watch::Receiver<bool>,
     notifier: &Notifier,
@@ -25,6 +30,7 @@ pub(super) async fn wait(
     let standstill = Rc::new(Standstill {
         stores: Rc::new(RefCell::new(Some(stores))),
         found,
+        config,
         adopted: Rc::new(Notify::new()),
     });
     let adopted = Rc::clone(&standstill.adopted);
@@ -56,6 +62,7 @@ struct Standstill {
     /// `None` while they are being adopted.
     stores: Rc<RefCell<Option<Stores>>>,
     found: String,
+    config: Arc<Config>,
     adopted: Rc<Notify>,
 }
 
@@ -73,6 +80,18 @@ impl Standstill {
 impl Operator for Standstill {
     fn ground(&self) -> Result<Ground, Error> {
         Err(self.mismatch())
+    }
+
+    fn with_ledger(&self, job: Box<dyn FnOnce(&mut Ledger)>) -> Result<(), Error> {
+        let mut stores = self.stores.borrow_mut();
+        let stores = stores.as_mut().ok_or_else(|| self.mismatch())?;
+        job(&mut stores.ledger);
+        Ok(())
+    }
+
+    /// As if no daemon ran: nothing is sent.
+    fn config(&self) -> Result<(Arc<Config>, Option<WallTime>), Error> {
+        Ok((Arc::clone(&self.config), None))
     }
 
     fn health(&self) -> Task<Result<api::Health, Error>> {
@@ -97,9 +116,10 @@ impl Operator for Standstill {
             let adopting = tokio::task::spawn_blocking(move || {
                 let Stores { queue, ledger } = &mut stores;
                 let now = ledger.clock().now();
-                let adoption = queue
-                    .look(now)
-                    .and_then(|_| ledger.adopt(queue, meant, WallTime::now()));
+                let adoption = queue.look(now).map_err(Error::from).and_then(|_| {
+                    meant.check(queue).map_err(Error::invalid)?;
+                    Ok(ledger.adopt(queue, meant, WallTime::now())?)
+                });
                 (stores, adoption)
             });
             let (stores, adoption) = adopting

@@ -7,7 +7,7 @@ use crate::admin::api::Event;
 use crate::clock::WallTime;
 use crate::feed::outcome::Phase;
 use crate::feed::payload::{Payload, PayloadId, PayloadState};
-use crate::store::ledger::errands::ErrandChange;
+use crate::store::ledger::errands::{ErrandChange, Record};
 use crate::store::ledger::{Attempt, Change, Commit};
 
 /// Where events go.
@@ -15,17 +15,28 @@ use crate::store::ledger::{Attempt, Change, Commit};
 pub(super) struct Teller(pub(super) broadcast::Sender<Event>);
 
 impl Teller {
+    /// Whether somebody listens.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
     /// Tells of something, if somebody listens; the event is given the time of this moment.
     pub(super) fn tell(&self, event: impl FnOnce(WallTime) -> Event) {
-        if self.0.receiver_count() > 0 {
+        if self.is_heard() {
             // The last one may have gone meanwhile.
             drop(self.0.send(event(WallTime::now())));
         }
     }
 
-    /// Tells of what a webhook's commit changed.
-    pub(super) fn tell_commit(&self, commit: &Commit, webhook: impl Fn() -> String) {
-        if self.0.receiver_count() == 0 {
+    /// Tells of what a webhook's commit changed; what became of a payload that was resent says the
+    /// ledger, by then.
+    pub(super) fn tell_commit(
+        &self,
+        commit: &Commit,
+        webhook: impl Fn() -> String,
+        record_of: impl Fn(PayloadId) -> Option<Record>,
+    ) {
+        if !self.is_heard() {
             return;
         }
         for change in &commit.changes {
@@ -50,12 +61,37 @@ impl Teller {
                     let now = PayloadState::Discarded;
                     self.tell(|at| state(at, webhook(), *payload_id, now, Some(reason.clone())));
                 }
-                Change::Errand(payload_id, ErrandChange::Settled(attempt, _)) => {
-                    self.tell(|at| ended(at, webhook(), *payload_id, attempt));
+                Change::Errand(payload_id, change) => {
+                    if let ErrandChange::Settled(attempt, _) = change {
+                        self.tell(|at| ended(at, webhook(), *payload_id, attempt));
+                    }
+                    if let Some(record) = record_of(*payload_id) {
+                        self.tell_record(&webhook(), &record, None);
+                    }
+                    if let ErrandChange::Parted(part, _) = change
+                        && let Some(record) = record_of(part.id)
+                    {
+                        self.tell_record(&webhook(), &record, None);
+                    }
                 }
-                Change::Heeded(_) | Change::Errand(..) => {}
+                Change::Heeded(_) => {}
             }
         }
+    }
+
+    /// Tells of a payload as it is by now; `reason` is told where the ledger has none.
+    pub(super) fn tell_record(&self, webhook: &str, record: &Record, reason: Option<&str>) {
+        let payload = &record.payload;
+        self.tell(|at| Event::Payload {
+            at,
+            webhook: webhook.to_owned(),
+            payload_id: payload.id.to_string(),
+            state: record.state.as_str().to_owned(),
+            reason: record.reason.clone().or_else(|| reason.map(str::to_owned)),
+            items: Some(payload.members.seqs().len() as u64),
+            order_type: Some(payload.order_type.to_string()),
+            action: Some(payload.action.to_string()),
+        });
     }
 }
 

@@ -93,6 +93,9 @@ fn what_can_not_be_meant_is_refused_with_what_to_do() {
         asked.refusal("GET", "/v1/webhooks/erp", ""),
         asked.refusal("GET", "/v1/payloads/pl_1", ""),
         asked.refusal("GET", "/v1/payloads?limit=0", ""),
+        asked.refusal("GET", "/v1/orders/%ff", ""),
+        asked.refusal("GET", "/v1/payloads/%ff/attempts", ""),
+        asked.refusal("POST", "/v1/webhooks/%ff/pause", "{}"),
     ];
     assert_snapshot!(refusals.join("\n"), @r#"
     404 not_found: there is nothing at /v1/nothing; GET /v1/openapi.json describes what there is
@@ -109,6 +112,9 @@ fn what_can_not_be_meant_is_refused_with_what_to_do() {
     404 not_found: there is no webhook "erp"; there are none
     422 invalid: payload_id: must be pl_ and 26 characters, as in pl_01K0ABCDEFGHJKMNPQRSTVWXYZ; found "pl_1"
     422 invalid: limit: must be a number from 1 to 1000; found "0"
+    400 bad_request: the path can't be read: Invalid URL: Invalid UTF-8 in `tracking_number`
+    400 bad_request: the path can't be read: Invalid URL: Invalid UTF-8 in `payload_id`
+    400 bad_request: the path can't be read: Invalid URL: Invalid UTF-8 in `name`
     "#);
     let (_, orders) = asked.get("/v1/orders/1");
     assert_eq!(
@@ -403,11 +409,32 @@ fn a_daemon_that_stands_still_goes_on_when_the_queue_is_adopted() {
     let message = health.1["error"]["message"].as_str().unwrap();
     assert!(message.contains("it was replaced"), "{message}");
     assert_eq!(asked.get("/v1/status").0, 503);
+    // What the ledger alone knows is told.
+    let (status, payloads) = asked.get("/v1/payloads");
+    assert_eq!(status, 200, "{payloads}");
+    let id = payloads["payloads"][0]["payload_id"].as_str().unwrap();
+    assert_eq!(
+        asked.get(&format!("/v1/payloads/{id}")).1["state"],
+        "delivered"
+    );
+    let attempts = asked.get(&format!("/v1/payloads/{id}/attempts")).1;
+    assert_eq!(
+        attempts["attempts"][0]["outcome"], "delivered",
+        "{attempts}"
+    );
+    for path in ["/v1/orders/1", "/v1/payloads?tracking_number=1"] {
+        assert_eq!(asked.get(path).1["error"]["code"], "queue_mismatch");
+    }
     let (status, line) = site.run(&["status", "--check"]);
     assert_eq!(status.code(), Some(2), "{line}");
     assert!(line.starts_with("ORDERFEED CRITICAL - "), "{line}");
     assert!(line.contains("it was replaced"), "{line}");
     assert_eq!(receiver.arrived().len(), 1);
+    let told = site.told(&["adopt-queue", "--resend-from", "4"]);
+    assert_snapshot!(told, @"
+    orderfeed: there is no order 4 in the queue ./q/queue.db, whose newest is 2; say 3 to send none of them again, and all that are queued later
+    [exit 1]
+    ");
     let told = site.told(&["adopt-queue", "--all-new"]);
     assert_snapshot!(told, @"
     The ledger ./l/ledger.db goes on with the queue ./q/queue.db, with all orders in it; its newest order is 2.

@@ -132,6 +132,30 @@ fn d20_one_that_is_on_its_way_is_not_sent_beside() {
     assert_eq!(refusal(&refused), "409 delivered");
 }
 
+/// D24: a pause that is given while a request is in flight is told before that has ended.
+#[test]
+fn d24_a_pause_during_a_request_is_told_at_once() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::new(move |_, _| Answer::Gated(Arc::clone(&held), 200));
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=1);
+    let _daemon = site.start();
+    let id = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    let (status, answer) = Asked(&site).post("/v1/webhooks/erp/pause", &json!({}));
+    assert_eq!((status, &answer["done"]), (200, &json!(false)), "{answer}");
+    let (_, webhook) = Asked(&site).get("/v1/webhooks/erp");
+    let reason = webhook["reason"].as_str().unwrap();
+    assert_eq!(webhook["state"], "sending");
+    assert!(
+        reason.contains("is under way, attempt 1; paused by ")
+            && reason.ends_with(", from when its request in flight has ended"),
+        "{reason}"
+    );
+    gate.open();
+    wait_until_settled(&site, &id);
+}
+
 #[test]
 fn d21_a_resend_goes_while_the_webhook_is_paused_and_new_orders_wait() {
     let (receiver, site) = one_failed("purchase_order");

@@ -160,6 +160,10 @@ fn a_lost_ledger_is_noticed() {
         Nothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)
         The daemon stands still until then; it answers on the admin socket.
     ");
+    assert_snapshot!(site.told(&["adopt-queue", "--resend-from", "5"]), @"
+    orderfeed: there is no order 5 in the queue ./q/queue.db, whose newest is 3; say 4 to send none of them again, and all that are queued later
+    [exit 1]
+    ");
     assert_snapshot!(site.told(&["adopt-queue", "--resend-from", "3"]), @"
     The ledger ./l/ledger.db goes on with the queue ./q/queue.db, from order 3 on; its newest order is 3.
     Start the daemon to send them.

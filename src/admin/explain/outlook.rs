@@ -106,15 +106,16 @@ pub(super) struct Outlook {
 
 impl Outlook {
     /// The same for the core's decision. When the daemon noticed an order it alone knows: shortly
-    /// after it was queued.
-    pub(super) fn waiting_for(&self, now: Now) -> Waiting {
+    /// after it was queued. A payload counts as full by its number of orders; that it is by their
+    /// size, or because the action changes, shows only when they are read.
+    pub(super) fn waiting_for(&self, payload_max_items: usize, now: Now) -> Waiting {
         Waiting(PerType::from_fn(|order_type| {
-            let (seq, queued_at, _) = self.firsts[order_type].as_ref()?;
+            let (seq, queued_at, count) = self.firsts[order_type].as_ref()?;
             let queued_at = queued_at.parse().unwrap_or(now.wall);
             Some(First {
                 seq: *seq,
                 noticed: now.clock_at(queued_at),
-                full: false,
+                full: *count >= u64::try_from(payload_max_items).unwrap_or(u64::MAX),
             })
         }))
     }

@@ -19,6 +19,22 @@ pub enum Adopt {
     AllNew,
 }
 
+impl Adopt {
+    /// An error in words if it means an order that the queue does not have. The one after the newest
+    /// is the next one to be queued: none of those that are there are sent again.
+    pub fn check(self, queue: &Queue) -> Result<(), String> {
+        let newest = queue.newest_noticed();
+        match self {
+            Self::ResendFrom(seq) if seq > newest.next() => Err(format!(
+                "there is no order {seq} in the queue {}, whose newest is {newest}; say {} to send none of them again, and all that are queued later",
+                queue.path().display(),
+                newest.next()
+            )),
+            Self::ResendFrom(_) | Self::AllNew => Ok(()),
+        }
+    }
+}
+
 /// What an adoption did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Adoption {
@@ -130,7 +146,7 @@ impl Ledger {
                 .map_or(Ok(true), |payload_id| self.has_payload(payload_id))?;
         let newest = queue.newest_noticed();
         let adopted_from = match adopt {
-            // Not beyond the end: what is queued next would be skipped.
+            // Not beyond the end (see [`Adopt::check`]): what is queued next would be skipped.
             Adopt::ResendFrom(seq) => seq.before().min(newest),
             Adopt::AllNew => Seq::START,
         };

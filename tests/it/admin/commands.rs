@@ -1,9 +1,15 @@
 //! The commands that ask over the socket: what they print, and their exit codes (contract, section 7).
 
+use std::io::Write;
+use std::process::Stdio;
+
 use insta::assert_snapshot;
+use orderfeed::clock::Reading;
+use orderfeed::store::ledger::Ledger;
+use serde_json::{Value, json};
 
 use super::Asked;
-use crate::support::{Receiver, Site};
+use crate::support::{Answer, Receiver, Site};
 
 #[test]
 fn without_a_daemon_it_says_so() {
@@ -75,8 +81,7 @@ fn tail_shows_what_happens() {
     let site = Site::new(&receiver.webhook("erp", ""));
     let daemon = site.start();
     let mut tail = site.command(&["tail", "--json"]);
-    tail.stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null());
+    tail.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut tail = tail.spawn().unwrap();
     let mut out = tail.stdout.take().unwrap();
     // It reads once something came.
@@ -92,6 +97,107 @@ fn tail_shows_what_happens() {
     daemon.stop();
     super::read_until(&mut out, &mut seen, "{\"event\":\"stopping\"}");
     assert_eq!(tail.wait().unwrap().code(), Some(3));
+}
+
+/// What operators do is told, too, and what becomes of parts and copies.
+#[test]
+fn the_stream_tells_of_resends_and_discards() {
+    let receiver = Receiver::new(|index, _| Answer::Status(if index <= 2 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    let daemon = site.start();
+    site.enqueue("purchase_order", 1..=1);
+    daemon.wait_for_line("failed for good");
+    let id = receiver.arrived()[0].header("webhook-id").to_owned();
+    let mut stream = Asked(&site).connect();
+    stream
+        .write_all(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    let mut seen = String::new();
+    super::read_until(&mut stream, &mut seen, ": reading");
+    let copy = json!({ "payload_id": id, "as_new": true });
+    let mut ids = vec![id.clone()];
+    for state in ["failed", "delivered"] {
+        let (status, answer) = Asked(&site).post("/v1/resend", &copy);
+        assert_eq!(status, 200, "{answer}");
+        let copy = answer["resends"][0]["payload_id"].as_str().unwrap();
+        ids.push(copy.to_owned());
+        super::read_until(
+            &mut stream,
+            &mut seen,
+            &format!("{copy}\",\"state\":\"{state}"),
+        );
+    }
+    let path = format!("/v1/payloads/{}/discard", ids[1]);
+    assert_eq!(
+        Asked(&site).post(&path, &json!({ "reason": "sold" })).0,
+        200
+    );
+    super::read_until(&mut stream, &mut seen, "\"discarded\"");
+    let events = seen.lines().filter_map(|line| line.strip_prefix("data: "));
+    let mut told = String::new();
+    for event in events {
+        let event: Value = serde_json::from_str(event).unwrap();
+        let payload = ids.iter().position(|id| event["payload_id"] == id.as_str());
+        // What became of the first one may be told before, or after.
+        let Some(payload) = payload.filter(|&payload| payload > 0) else {
+            continue;
+        };
+        let what = [&event["state"], &event["outcome"], &event["reason"]];
+        let what: Vec<&str> = what.into_iter().filter_map(Value::as_str).collect();
+        told += &format!("{payload} {}\n", what.join(" "));
+    }
+    assert_snapshot!(told, @"
+    1 pending it is to be sent again
+    1 in_flight
+    1 failed
+    1 failed answered 500
+    2 pending it is to be sent again
+    2 in_flight
+    2 delivered
+    2 delivered
+    1 discarded sold
+    ");
+}
+
+/// What is no payload id is a mistake of whoever types it, for each command.
+#[test]
+fn what_is_no_payload_id_is_wrong_usage() {
+    let site = Site::bare("");
+    for args in [
+        &["show", "pl_x"][..],
+        &["resend", "pl_x"],
+        &["discard", "pl_x", "--reason", "sold"],
+        &["trace", ""],
+        &["withdraw", ""],
+    ] {
+        assert_eq!(site.run(args).0.code(), Some(2), "{args:?}");
+    }
+}
+
+/// Whoever asks while a daemon starts, and has no socket yet, waits a moment for it.
+#[test]
+fn a_question_waits_for_a_daemon_that_starts() {
+    let site = Site::new("");
+    // As a daemon holds it that starts.
+    let held = Ledger::open(&site.ledger(), &Reading::take()).unwrap();
+    let mut asks = site.command(&["status"]);
+    asks.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let asks = asks.spawn().unwrap();
+    drop(held);
+    let _daemon = site.start();
+    let answer = asks.wait_with_output().unwrap();
+    assert_eq!(answer.status.code(), Some(0), "{answer:?}");
+    let _held = {
+        let other = Site::new("");
+        let held = Ledger::open(&other.ledger(), &Reading::take()).unwrap();
+        let told = other.told(&["status"]);
+        let pid = std::process::id().to_string();
+        assert_snapshot!(told.replace(&pid, "PID"), @"
+        orderfeed: ./l/ledger.db is held by process PID; only one process may use a ledger at a time, and no daemon answers at its socket
+        [exit 3]
+        ");
+        held
+    };
 }
 
 /// Whether there is something to read.
@@ -128,6 +234,8 @@ fn a_shell_is_told_the_webhooks_that_there_are() {
     );
     assert!(!complete(&["pause", "m"]).contains("erp"));
     assert!(complete(&["retry"]).contains("retry-now"));
+    assert!(complete(&["payloads", "--state", "f"]).contains("failed"));
+    assert!(complete(&["resend", "--type", "w"]).contains("work_order"));
     let script = site.told(&["completions", "bash"]);
     assert!(script.contains("_ORDERFEED_COMPLETE=\"bash\""), "{script}");
 }
