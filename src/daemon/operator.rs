@@ -294,7 +294,7 @@ impl Hand {
                             found.flat_map(|one| one.members.seqs()).copied().collect()
                         };
                         unknown.insert((
-                            seqs(|one, origin| one.waits || one.goes && one.id != origin),
+                            seqs(|one, origin| one.waits || one.goes() && one.id != origin),
                             seqs(|one, _| one.waits),
                         ))
                     }

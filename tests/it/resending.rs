@@ -177,6 +177,50 @@ fn d21_a_resend_goes_while_the_webhook_is_paused_and_new_orders_wait() {
     assert_eq!(receiver.wait_for(3)[2].orders().1, [2]);
 }
 
+/// D11: what failed is settled when all its orders were delivered under other ids, and not before.
+#[test]
+fn d11_parts_that_were_delivered_settle_what_failed() {
+    // The payload is refused, and a copy of it.
+    let receiver = Receiver::new(|index, _| Answer::Status(if index <= 2 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=2);
+    let daemon = site.start();
+    let id = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    wait_until_settled(&site, &id);
+    let failed = || Asked(&site).get("/v1/webhooks/erp").1["failed"].clone();
+    let mut last = String::new();
+    for (more, expected) in [
+        (json!({ "as_new": true }), 2),
+        (json!({ "tracking_number": 1 }), 2),
+        (json!({ "tracking_number": 2 }), 0),
+    ] {
+        let mut ask = json!({ "payload_id": id });
+        ask.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let (status, answer) = resend(&site, &ask);
+        assert_eq!(status, 200, "{answer}");
+        last = answer["resends"][0]["payload_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        wait_until_settled(&site, &last);
+        assert_eq!(failed(), expected, "{ask}");
+    }
+    let (_, payload) = Asked(&site).get(&format!("/v1/payloads/{id}"));
+    assert_eq!(payload["state"], "discarded", "{payload}");
+    let reason = payload["reason"].as_str().unwrap().replace(&last, "LAST");
+    assert_snapshot!(reason, @"all its orders were delivered since, the last in LAST");
+    assert_snapshot!(site.told(&["resend", "--failed"]), @"
+    nothing is sent again
+    [exit 0]
+    ");
+    let (_, window) = Asked(&site).get("/v1/reconcile");
+    let orders = &window["found"]["webhooks"][0]["orders"];
+    assert_eq!(orders, &json!({ "delivered": 2 }), "{window}");
+    daemon.stop();
+}
+
 /// D20: of all that failed, nothing goes again that went under another id since, and nothing twice.
 #[test]
 fn d20_all_failed_ones_are_resent_without_what_went_in_parts_and_copies() {

@@ -81,7 +81,7 @@ const MUST_HAPPEN: [&str; 38] = [
     "resend refused: in flight",
     "resend refused: superseded",
     "superseded when about to be sent",
-    "a part goes without older versions",
+    "failed, and delivered under other ids",
     "payloads sent while a resend waits",
 ];
 

@@ -675,6 +675,9 @@ impl Oracle {
                     );
                 }
                 self.resend_ended(payload_id, state);
+                if state == PayloadState::Delivered {
+                    self.settle_family(webhook_id, payload_id);
+                }
                 self.stats.count(match (state, attempt.outcome) {
                     (_, AttemptOutcome::Interrupted) => "resends interrupted",
                     (PayloadState::Delivered, _) => "resends taken",
@@ -775,6 +778,44 @@ impl Oracle {
             errand.older == Older::Sent || !self.is_superseded(webhook_id, seqs, producers),
             "D23: {payload_id} overwrites what was delivered since"
         );
+    }
+
+    /// D11: what failed is settled when all its orders were delivered since under other ids.
+    fn settle_family(&mut self, webhook_id: WebhookId, delivered: PayloadId) {
+        let origin_of = |mut id: PayloadId| {
+            while let Some(above) = self.payloads[&id].resend_of {
+                id = above;
+            }
+            id
+        };
+        let origin = origin_of(delivered);
+        let family: Vec<PayloadId> = self
+            .payloads
+            .iter()
+            .filter(|(id, sent)| sent.webhook_id == webhook_id && origin_of(**id) == origin)
+            .map(|(id, _)| *id)
+            .collect();
+        let errands = &self.hooks[&webhook_id].course.errands;
+        let waits = |id: &PayloadId| errands.contains_key(id);
+        let is = |id: PayloadId, state| self.payloads[&id].state == state;
+        let failed = family
+            .iter()
+            .filter(|id| is(**id, PayloadState::Failed) && !waits(id));
+        let settled: Vec<PayloadId> = failed
+            .filter(|&&one| {
+                let since = |other: &&PayloadId| {
+                    is(**other, PayloadState::Delivered) && (**other > one || **other == delivered)
+                };
+                let since: Vec<_> = family.iter().filter(since).collect();
+                let holds = |seq: &i64| since.iter().any(|id| self.payloads[id].seqs.contains(seq));
+                self.payloads[&one].seqs.iter().all(holds)
+            })
+            .copied()
+            .collect();
+        for id in settled {
+            self.sent(id).state = PayloadState::Discarded;
+            self.stats.count("failed, and delivered under other ids");
+        }
     }
 
     /// What a payload is after its resend: what was delivered stays that.

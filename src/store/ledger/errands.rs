@@ -94,8 +94,8 @@ pub struct Relative {
     pub id: PayloadId,
     /// Its orders.
     pub members: Members,
-    /// Whether it was delivered, or is on its way.
-    pub goes: bool,
+    /// What became of it.
+    pub state: PayloadState,
     /// Whether it waits to be resent.
     pub waits: bool,
 }
@@ -109,6 +109,16 @@ pub struct Resend {
     pub in_flight: bool,
     /// When it was asked for.
     pub asked_at: WallTime,
+}
+
+impl Relative {
+    /// Whether it was delivered, or is on its way.
+    pub fn goes(&self) -> bool {
+        match self.state {
+            PayloadState::Delivered | PayloadState::Pending | PayloadState::InFlight => true,
+            PayloadState::Failed | PayloadState::Discarded => false,
+        }
+    }
 }
 
 impl Record {
@@ -356,33 +366,7 @@ impl Ledger {
         webhook_id: WebhookId,
         origin: PayloadId,
     ) -> Result<Vec<Relative>, Error> {
-        const RELATIVE: &str = "SELECT payload_id, state IN ('delivered', 'pending', 'in_flight'), members,
-                EXISTS (SELECT 1 FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id)
-             FROM payloads";
-        let of_id = format!(
-            "{RELATIVE} WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2"
-        );
-        let made_of_it = format!(
-            "{RELATIVE} INDEXED BY payloads_resent WHERE webhook_id = ?1 AND resend_of = ?2"
-        );
-        let read = |sql: &str, id: PayloadId| {
-            self.conn
-                .prepare_cached(sql)
-                .and_then(|mut statement| {
-                    statement
-                        .query_map(params![webhook_id.0, id.to_string()], read_relative)?
-                        .collect::<Result<Vec<_>, _>>()
-                })
-                .during("looking for resends", &self.path)
-        };
-        let mut family = read(&of_id, origin)?;
-        let mut visited = 0;
-        while let Some(relative) = family.get(visited) {
-            let made = read(&made_of_it, relative.id)?;
-            family.extend(made);
-            visited += 1;
-        }
-        Ok(family)
+        family(&self.conn, webhook_id, origin).during("looking for resends", &self.path)
     }
 
     /// The first of these orders of the queue that was delivered to the webhook, and in which
@@ -527,12 +511,79 @@ fn next_errand(conn: &Connection, webhook_id: WebhookId) -> rusqlite::Result<Opt
     .optional()
 }
 
+fn family(
+    conn: &Connection,
+    webhook_id: WebhookId,
+    origin: PayloadId,
+) -> rusqlite::Result<Vec<Relative>> {
+    const RELATIVE: &str = "SELECT payload_id, state, members,
+            EXISTS (SELECT 1 FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id)
+         FROM payloads";
+    let of_id = format!(
+        "{RELATIVE} WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2"
+    );
+    let made_of_it =
+        format!("{RELATIVE} INDEXED BY payloads_resent WHERE webhook_id = ?1 AND resend_of = ?2");
+    let read = |sql: &str, id: PayloadId| {
+        let mut statement = conn.prepare_cached(sql)?;
+        let found = statement.query_map(params![webhook_id.0, id.to_string()], read_relative)?;
+        found.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let mut family = read(&of_id, origin)?;
+    let mut visited = 0;
+    while let Some(relative) = family.get(visited) {
+        let made = read(&made_of_it, relative.id)?;
+        family.extend(made);
+        visited += 1;
+    }
+    Ok(family)
+}
+
+/// Gives up what failed and whose orders were all delivered since, under other ids: as a part, a
+/// copy, or in what it is itself a part or a copy of (D11). `delivered` just was.
+fn settle_family(
+    conn: &Connection,
+    webhook_id: WebhookId,
+    delivered: PayloadId,
+    at: WallTime,
+) -> rusqlite::Result<()> {
+    let mut origin = delivered;
+    let mut above = conn.prepare_cached(
+        "SELECT resend_of FROM payloads
+         WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2 AND resend_of IS NOT NULL",
+    )?;
+    let key = |id: PayloadId| (webhook_id.0, id.to_string());
+    while let Some(id) = above
+        .query_row(key(origin), lookup::payload_id_of)
+        .optional()?
+    {
+        origin = id;
+    }
+    let family = family(conn, webhook_id, origin)?;
+    let failed = |one: &&Relative| one.state == PayloadState::Failed && !one.waits;
+    for one in family.iter().filter(failed) {
+        let since = |other: &&Relative| {
+            other.state == PayloadState::Delivered && (other.id > one.id || other.id == delivered)
+        };
+        let since: Vec<&Relative> = family.iter().filter(since).collect();
+        let is_delivered = |seq| since.iter().any(|other| other.members.contains(seq));
+        if one.members.only(|seq| !is_delivered(seq)).is_none() {
+            let reason = match since.len() {
+                0 | 1 => format!("all its orders were delivered since, in {delivered}"),
+                _ => format!("all its orders were delivered since, the last in {delivered}"),
+            };
+            discard(conn, webhook_id, one.id, &reason, at)?;
+        }
+    }
+    Ok(())
+}
+
 fn read_relative(row: &Row<'_>) -> rusqlite::Result<Relative> {
     Ok(Relative {
         id: lookup::payload_id_of(row)?,
         members: Members::from_bytes(row.get_ref(2)?.as_blob()?)
             .ok_or_else(|| unreadable("members", "these bytes"))?,
-        goes: row.get(1)?,
+        state: state_of(row.get_ref(1)?.as_str()?)?,
         waits: row.get(3)?,
     })
 }
@@ -582,7 +633,6 @@ fn older_of(number: u8) -> rusqlite::Result<Older> {
 }
 
 fn read_record(row: &Row<'_>, queue_generation: i64) -> rusqlite::Result<Record> {
-    let state: String = row.get("state")?;
     let resend = match row.get::<_, Option<i64>>("due_ms")? {
         None => None,
         Some(due_ms) => Some(Resend {
@@ -594,10 +644,7 @@ fn read_record(row: &Row<'_>, queue_generation: i64) -> rusqlite::Result<Record>
     Ok(Record {
         webhook_id: WebhookId(row.get("webhook_id")?),
         payload: read_payload(row)?,
-        state: PayloadState::ALL
-            .into_iter()
-            .find(|known| known.as_str() == state)
-            .ok_or_else(|| unreadable("state", &state))?,
+        state: state_of(row.get_ref("state")?.as_str()?)?,
         reason: row.get("reason")?,
         attempts: row.get("attempts")?,
         of_this_queue: row.get::<_, i64>("queue_generation")? == queue_generation,
@@ -605,6 +652,13 @@ fn read_record(row: &Row<'_>, queue_generation: i64) -> rusqlite::Result<Record>
         is_head: row.get("is_head")?,
         resend,
     })
+}
+
+fn state_of(text: &str) -> rusqlite::Result<PayloadState> {
+    let found = PayloadState::ALL
+        .into_iter()
+        .find(|known| known.as_str() == text);
+    found.ok_or_else(|| unreadable("state", text))
 }
 
 fn due_of(due_ms: i64) -> Option<Timestamp> {
@@ -807,8 +861,8 @@ pub(super) fn write(
                         "UPDATE payloads SET state = 'delivered', reason = NULL, settled_at = ?3
                          WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2",
                     )?
-                    .execute(params![webhook_id.0, id, at.0])
-                    .map(drop)
+                    .execute(params![webhook_id.0, id, at.0])?;
+                    settle_family(conn, webhook_id, payload_id, at)
                 }
                 ErrandEnd::Again(errand, reason) => {
                     let due_ms = errand.due.map_or(NEVER_MS, Timestamp::ms);
