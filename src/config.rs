@@ -29,6 +29,7 @@ pub use self::problem::{Errors, Place, Problem};
 use self::reader::{Reader, Section};
 use self::sources::{DEFAULTS, Sources};
 use self::values::{duration, one_of};
+use crate::feed::order::PerType;
 use crate::feed::policy::{OnTimeout, Policy, Sequence};
 use crate::feed::selection::Selection;
 use crate::feed::webhook::WebhookName;
@@ -98,6 +99,8 @@ pub struct Grant {
     pub who: Grantee,
     /// `role`
     pub role: Role,
+    /// `order_types`: of which orders.
+    pub order_types: PerType<bool>,
 }
 
 /// Whom a grant is for, by name or by number.

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::api::{Error, act};
-use super::caller::Caller;
+use super::caller::{Caller, Rights};
 use super::desk::Desk;
 use super::routes::{Answer, InPath, Sent};
 
@@ -119,11 +119,15 @@ pub(super) async fn test(
 
 pub(super) async fn withdraw(
     State(desk): State<Desk>,
+    Extension(rights): Extension<Rights>,
     InPath(tracking_number): InPath,
     Sent(asked): Sent<act::Withdraw>,
 ) -> Result<Answer, Error> {
     let withdrawn = desk
-        .ask(async move |operator| operator.withdraw(tracking_number, asked).await)
+        .ask(async move |operator| {
+            let granted = rights.produces();
+            operator.withdraw(tracking_number, asked, granted).await
+        })
         .await?;
     let told = format!(
         "{} {} is withdrawn (seq {:?})",

@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock::WallTime;
+use crate::feed::order::OrderType;
 use crate::feed::order::Seq;
 use crate::store::ledger::adopt::{self, Adopt, Adoption};
 use crate::store::queue::Queue;
@@ -55,6 +56,17 @@ impl Error {
             format!("there are: {}", names.join(", "))
         };
         Self::not_found(format!("there is no webhook {name:?}; {there_are}"))
+    }
+
+    /// 403: nobody granted it for orders of this type.
+    pub fn not_of_type(order_type: OrderType) -> Self {
+        Self::new(
+            403,
+            "forbidden",
+            format!(
+                "no grant of yours is for {order_type}s; an administrator adds them to its order_types, in [[admin.grant]] in the configuration"
+            ),
+        )
     }
 
     /// 409: things are not so that it could be done.

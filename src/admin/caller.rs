@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use tokio::net::unix::UCred;
 
 use crate::config::{Grant, Grantee, Role};
+use crate::feed::order::{OrderType, PerType};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,26 +35,35 @@ pub struct Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rights {
     view: bool,
-    produce: bool,
+    produce: PerType<bool>,
     operate: bool,
     administer: bool,
 }
 
 impl Rights {
     /// Whether a call that needs the role may be made.
-    pub const fn allow(self, role: Role) -> bool {
+    pub fn allow(self, role: Role) -> bool {
         match role {
             Role::Viewer => self.view,
-            Role::Producer => self.produce,
+            Role::Producer => OrderType::ALL.into_iter().any(|one| self.produce[one]),
             Role::Operator => self.operate,
             Role::Admin => self.administer,
         }
     }
 
-    const fn add(&mut self, role: Role) {
+    /// Of which orders they may queue and withdraw any.
+    pub const fn produces(self) -> PerType<bool> {
+        self.produce
+    }
+
+    fn add(&mut self, role: Role, order_types: PerType<bool>) {
         let all = matches!(role, Role::Admin);
         self.view |= all || matches!(role, Role::Viewer | Role::Operator);
-        self.produce |= all || matches!(role, Role::Producer | Role::Operator);
+        if all || matches!(role, Role::Producer | Role::Operator) {
+            for order_type in OrderType::ALL {
+                self.produce[order_type] |= order_types[order_type];
+            }
+        }
         self.operate |= all || matches!(role, Role::Operator);
         self.administer |= all;
     }
@@ -90,7 +100,7 @@ impl Caller {
     pub fn rights(&self, grants: &[Grant]) -> Rights {
         let mut rights = Rights::default();
         if self.is_own {
-            rights.add(Role::Admin);
+            rights.add(Role::Admin, PerType::from_fn(|_| true));
         }
         for grant in grants {
             let fits = match &grant.who {
@@ -98,7 +108,7 @@ impl Caller {
                 Grantee::Group(name) => self.groups.contains(name),
             };
             if fits {
-                rights.add(grant.role);
+                rights.add(grant.role, grant.order_types);
             }
         }
         rights
@@ -124,6 +134,7 @@ mod tests {
         let grant = |(who, role): &(Grantee, Role)| Grant {
             who: who.clone(),
             role: *role,
+            order_types: PerType::from_fn(|_| true),
         };
         let grants: Vec<Grant> = grants.iter().map(grant).collect();
         let rights = anna().rights(&grants);
@@ -161,6 +172,24 @@ mod tests {
             &[(group("20"), Role::Admin)],
             &[Role::Viewer, Role::Producer, Role::Operator, Role::Admin],
         );
+    }
+
+    /// A type that one role is granted for is none for another.
+    #[test]
+    fn order_types_add_up_for_each_role() {
+        let grant = |role, types: &[OrderType]| Grant {
+            who: user("anna"),
+            role,
+            order_types: PerType::from_fn(|order_type| types.contains(&order_type)),
+        };
+        let rights = anna().rights(&[
+            grant(Role::Viewer, &OrderType::ALL),
+            grant(Role::Producer, &[OrderType::PurchaseOrder]),
+            grant(Role::Operator, &[OrderType::WorkOrder]),
+        ]);
+        let produced = OrderType::ALL.map(|order_type| rights.produces()[order_type]);
+        assert_eq!(produced, [true, false, true]);
+        assert!(rights.allow(Role::Producer));
     }
 
     #[test]

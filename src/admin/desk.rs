@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::api::{self, Error, act};
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Grant};
+use crate::feed::order::PerType;
 use crate::store::ledger::Ledger;
 use crate::store::worker::{LedgerHandle, QueueHandle};
 
@@ -72,11 +73,12 @@ pub trait Operator {
     fn test(&self, _webhook: String, _ask: act::Test) -> Task<Result<act::Tests, Error>> {
         refuse(self.ground())
     }
-    /// Takes an order back.
+    /// Takes an order back, if it is of a type that is granted.
     fn withdraw(
         &self,
         _tracking_number: String,
         _ask: act::Withdraw,
+        _granted: PerType<bool>,
     ) -> Task<Result<act::Withdrawn, Error>> {
         refuse(self.ground())
     }

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use tokio::sync::Semaphore;
 
 use super::api::{Enqueued, EnqueuedOrder, Error, NewOrder};
+use super::caller::Rights;
 use super::desk::Desk;
 use super::routes::{Answer, parse, read};
 use crate::feed::order::{Action, Order, OrderType, Seq};
@@ -41,6 +42,7 @@ impl Default for Turns {
 pub(super) async fn enqueue(
     State(desk): State<Desk>,
     Extension(turns): Extension<Turns>,
+    Extension(rights): Extension<Rights>,
     request: Request,
 ) -> Result<Answer, Error> {
     let body = read(request.into_body(), BODY_BYTES_MAX).await?;
@@ -54,6 +56,10 @@ pub(super) async fn enqueue(
         .await?;
     let queued = tokio::task::spawn_blocking(move || {
         let (orders, numbered) = understood(&body)?;
+        let granted = rights.produces();
+        if let Some(order) = orders.iter().find(|order| !granted[order.order_type]) {
+            return Err(Error::not_of_type(order.order_type));
+        }
         judge(&orders, numbered)?;
         let mut queue = Queue::open(&path)?;
         let last = queue

@@ -263,7 +263,7 @@ async fn run(path: Option<&str>, method: &Method, request: Request, next: Next) 
 async fn admit(
     State(gate): State<Gate>,
     Extension(caller): Extension<Arc<Caller>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let call = format!("{} {}", request.method(), request.uri().path());
@@ -275,6 +275,8 @@ async fn admit(
     let path = path.map(|path| path.as_str().to_owned());
     let methods = path.as_deref().and_then(|path| gate.calls.get(path));
     let role = methods.map(|methods| methods.iter().find(|(known, _)| *known == method));
+    let rights = caller.rights(&gate.granted.borrow());
+    request.extensions_mut().insert(rights);
     let response = match role {
         Some(None) => {
             let allowed = methods.into_iter().flatten();
@@ -283,9 +285,7 @@ async fn admit(
             let message = format!("{method} is not known here; allowed is {allowed}");
             Error::new(405, "method_not_allowed", message).into_response()
         }
-        Some(Some((_, role))) if !caller.rights(&gate.granted.borrow()).allow(*role) => {
-            forbidden(&caller, *role).into_response()
-        }
+        Some(Some((_, role))) if !rights.allow(*role) => forbidden(&caller, *role).into_response(),
         Some(Some(_)) | None => {
             match timeout(CALL_PATIENCE, run(path.as_deref(), &method, request, next)).await {
                 Ok(response) => response,

@@ -6,6 +6,7 @@
 use super::sources::Given;
 use super::values::{Read, one_of};
 use super::{Grant, Grantee, Role};
+use crate::feed::order::{OrderType, PerType};
 
 const GRANTS: &str = "a list of tables, each [[admin.grant]] with a user or a group, and a role";
 
@@ -34,6 +35,7 @@ fn grant(given: &Given<'_>) -> Read<Grant> {
         return Err(given.refuse(GRANTS));
     };
     let (mut who, mut role) = (Vec::new(), None);
+    let mut order_types = PerType::from_fn(|_| true);
     let mut problems = Vec::new();
     for (name, value) in entries {
         let read = match name {
@@ -46,13 +48,20 @@ fn grant(given: &Given<'_>) -> Read<Grant> {
                 ("admin", Role::Admin),
             ])(&value)
             .map(|found| role = Some(found)),
-            _ => Err(value.complain("unknown key; known here: group, role, user")),
+            "order_types" => types(&value).map(|found| order_types = found),
+            _ => Err(value.complain("unknown key; known here: group, order_types, role, user")),
         };
         problems.extend(read.err().into_iter().flatten());
     }
     if problems.is_empty() {
         match (who.pop(), role) {
-            (Some(one), Some(role)) if who.is_empty() => return Ok(Grant { who: one, role }),
+            (Some(one), Some(role)) if who.is_empty() => {
+                return Ok(Grant {
+                    who: one,
+                    role,
+                    order_types,
+                });
+            }
             (Some(_), Some(_)) => {
                 problems.extend(given.complain("has a user and a group; write two grants"));
             }
@@ -63,6 +72,25 @@ fn grant(given: &Given<'_>) -> Read<Grant> {
         }
     }
     Err(problems)
+}
+
+/// Some order types, at least one.
+fn types(given: &Given<'_>) -> Read<PerType<bool>> {
+    const TYPES: &str = "a list of order types, such as [\"purchase_order\", \"work_order\"]";
+    let items = given.items().filter(|items| !items.is_empty());
+    let Some(items) = items else {
+        return Err(given.refuse(TYPES));
+    };
+    let mut found = PerType::default();
+    for item in items {
+        let order_type: Option<OrderType> = item.text().and_then(|text| text.parse().ok());
+        let Some(order_type) = order_type else {
+            let words = "purchase_order, transfer_order or work_order";
+            return Err(item.refuse(words));
+        };
+        found[order_type] = true;
+    }
+    Ok(found)
 }
 
 /// A name or a number.

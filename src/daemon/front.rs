@@ -11,6 +11,7 @@ use crate::admin::api::{self, Error, act};
 use crate::admin::desk::{Ground, Operator, Task};
 use crate::clock::WallTime;
 use crate::config::Config;
+use crate::feed::order::PerType;
 use crate::store;
 use crate::store::queue::Queue;
 
@@ -124,9 +125,10 @@ impl Operator for Front {
         &self,
         tracking_number: String,
         ask: act::Withdraw,
+        granted: PerType<bool>,
     ) -> Task<Result<act::Withdrawn, Error>> {
         let hand = self.hand();
-        Box::pin(async move { hand.withdraw(&tracking_number, &ask).await })
+        Box::pin(async move { hand.withdraw(&tracking_number, &ask, granted).await })
     }
 
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>> {

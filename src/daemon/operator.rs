@@ -18,8 +18,9 @@ use crate::clock::{self, WallTime};
 use crate::config::{Config, Webhook};
 use crate::feed::errand::{Older, Told};
 use crate::feed::lane::{Hold, Lane, Standing};
-use crate::feed::order::{OrderType, Seq};
+use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::{ENCODING, Members, Payload, PayloadId, PayloadState, checksum};
+use crate::feed::selection::Trigger;
 use crate::feed::timestamp::Timestamp;
 use crate::store::ledger::WebhookId;
 use crate::store::ledger::errands::{Accepted, Record, Relative};
@@ -769,14 +770,20 @@ impl Hand {
             let mut ledger = self.shared.ledger.caught_up();
             let waiting = ledger.tests(webhook_id)?;
             if waiting.is_empty() {
+                // In the order of types, which is also that of their ids, in which they go.
                 let triggers = webhook.selection.triggers.iter();
-                let tests: Vec<_> = triggers
-                    .map(|trigger| {
-                        let (order_type, action) = trigger.example();
-                        let id = PayloadId::new(self.shared.clock.now(), clock::dice());
-                        (id, format!("{order_type}.{action}"))
-                    })
+                let mut events: Vec<_> = triggers.map(Trigger::example).collect();
+                events.sort_by_key(|(order_type, _)| *order_type);
+                let now = self.shared.clock.now();
+                let mut ids: Vec<_> = events
+                    .iter()
+                    .map(|_| PayloadId::new(now, clock::dice()))
                     .collect();
+                ids.sort();
+                let events = events
+                    .into_iter()
+                    .map(|(order_type, action)| format!("{order_type}.{action}"));
+                let tests: Vec<_> = ids.into_iter().zip(events).collect();
                 ledger.accept_tests(webhook_id, &tests, ask.now, started_at)?;
                 tests
             } else {
@@ -865,6 +872,7 @@ impl Hand {
         &self,
         number: &str,
         ask: &act::Withdraw,
+        granted: PerType<bool>,
     ) -> Result<act::Withdrawn, Error> {
         let asked = order_type_of(ask.order_type.as_deref())?;
         let mut found = Vec::new();
@@ -892,6 +900,9 @@ impl Hand {
                 });
             }
         };
+        if !granted[order_type] {
+            return Err(Error::not_of_type(order_type));
+        }
         seqs.sort();
         let to_withdraw = seqs.clone();
         let withdrawn = self

@@ -126,6 +126,17 @@ fn what_can_not_be_meant_is_refused_with_what_to_do() {
 
 /// As another user, with this group and no other: what `curl` gets.
 fn as_user(site: &Site, uid: u32, gid: u32, method: &str, path: &str) -> Option<String> {
+    sends_as(site, (uid, gid), method, path, "")
+}
+
+/// The same, with something to send.
+fn sends_as(
+    site: &Site,
+    (uid, gid): (u32, u32),
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Option<String> {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root || Command::new("setpriv").arg("--version").output().is_err() {
         skip("only root can call as another user, with setpriv of util-linux");
@@ -149,7 +160,7 @@ fn as_user(site: &Site, uid: u32, gid: u32, method: &str, path: &str) -> Option<
         ])
         .args(["curl", "-sS", "-X", method, "--unix-socket"])
         .arg(&socket)
-        .args(["-w", " %{http_code}", "-o", "-"])
+        .args(["-w", " %{http_code}", "-o", "-", "-d", body])
         .arg(format!("http://localhost{path}"))
         .stdin(Stdio::null())
         .output()
@@ -218,6 +229,31 @@ fn each_role_may_do_what_it_says_and_no_more() {
     operator yes yes yes no
     admin yes yes yes yes
     ");
+}
+
+/// A grant may be for orders of some types alone.
+#[test]
+fn a_producer_queues_and_withdraws_only_what_is_granted() {
+    let site = Site::new(
+        "[[admin.grant]]\nuser = \"nobody\"\nrole = \"producer\"\norder_types = [\"purchase_order\"]\n",
+    );
+    let _daemon = site.start();
+    let ask =
+        |path, body: &Value| sends_as(&site, (NOBODY, NOBODY), "POST", path, &body.to_string());
+    let order =
+        |order_type, number| json!({ "type": order_type, "order": { "TrackingNumber": number } });
+    let Some(taken) = ask("/v1/orders", &order("purchase_order", 1)) else {
+        return;
+    };
+    assert!(taken.ends_with(" 201"), "{taken}");
+    site.enqueue("work_order", 2..=2);
+    let both = json!([order("purchase_order", 3), order("work_order", 3)]);
+    let refused = ask("/v1/orders", &both).unwrap();
+    assert_snapshot!(refused, @r#"{"error":{"code":"forbidden","message":"no grant of yours is for work_orders; an administrator adds them to its order_types, in [[admin.grant]] in the configuration"}} 403"#);
+    let refused = ask("/v1/orders/2/withdraw", &json!({})).unwrap();
+    assert!(refused.ends_with(" 403"), "{refused}");
+    let withdrawn = ask("/v1/orders/1/withdraw", &json!({})).unwrap();
+    assert!(withdrawn.ends_with(" 200"), "{withdrawn}");
 }
 
 /// A group counts when the caller runs with it, and also when the user database has the user in it;
@@ -372,6 +408,24 @@ fn slow_producers_hold_up_no_other() {
     let order = json!({ "type": "work_order", "order": { "TrackingNumber": 7 } });
     assert_eq!(Asked(&site).post("/v1/orders", &order).0, 201);
     drop(slow);
+}
+
+/// Who says nothing, or does not come to an end with it, is not kept.
+#[test]
+fn a_connection_that_asks_nothing_is_closed() {
+    let site = Site::new("");
+    let _daemon = site.start();
+    let mut silent = Asked(&site).connect();
+    let mut slow = Asked(&site).connect();
+    slow.write_all(b"GET /v1/health HTTP/1.1\r\nhost:").unwrap();
+    let mut answer = Vec::new();
+    silent.read_to_end(&mut answer).unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "");
+    slow.read_to_end(&mut answer).unwrap();
+    assert!(
+        !String::from_utf8_lossy(&answer).contains(" 200 "),
+        "{answer:?}"
+    );
 }
 
 #[test]

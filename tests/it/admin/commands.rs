@@ -121,18 +121,14 @@ fn the_stream_tells_of_resends_and_discards() {
         assert_eq!(status, 200, "{answer}");
         let copy = answer["resends"][0]["payload_id"].as_str().unwrap();
         ids.push(copy.to_owned());
-        super::read_until(
-            &mut stream,
-            &mut seen,
-            &format!("{copy}\",\"state\":\"{state}"),
-        );
+        let wanted = format!("{copy}\",\"state\":\"{state}");
+        super::read_until(&mut stream, &mut seen, &wanted);
+        if state == "failed" {
+            let path = format!("/v1/payloads/{copy}/discard");
+            let reason = json!({ "reason": "sold" });
+            assert_eq!(Asked(&site).post(&path, &reason).0, 200);
+        }
     }
-    let path = format!("/v1/payloads/{}/discard", ids[1]);
-    assert_eq!(
-        Asked(&site).post(&path, &json!({ "reason": "sold" })).0,
-        200
-    );
-    super::read_until(&mut stream, &mut seen, "\"discarded\"");
     let events = seen.lines().filter_map(|line| line.strip_prefix("data: "));
     let mut told = String::new();
     for event in events {
@@ -151,12 +147,98 @@ fn the_stream_tells_of_resends_and_discards() {
     1 in_flight
     1 failed
     1 failed answered 500
+    1 discarded sold
     2 pending it is to be sent again
     2 in_flight
     2 delivered
     2 delivered
-    1 discarded sold
     ");
+}
+
+/// What operators type, one after the other: what they are told, and the exit codes.
+#[test]
+fn what_operators_do_and_what_is_refused() {
+    let receiver = Receiver::new(|index, _| Answer::Status(if index == 1 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("failed for good");
+    let id = receiver.arrived()[0].header("webhook-id").to_owned();
+    let unknown = "pl_01K0ABCDEFGHJKMNPQRSTVWXYZ";
+    let mut told = String::new();
+    for args in [
+        &["pause", "nobody"][..],
+        &["pause", "erp"],
+        &["pause", "erp"],
+        &["retry-now", "erp"],
+        &["resume", "erp"],
+        &["resume", "erp"],
+        &["retry-now", "erp"],
+        &["test", "nobody"],
+        &["withdraw", "4711"],
+        &["withdraw", "1"],
+        &["withdraw", "1"],
+        &["resend"],
+        &["resend", "--failed", "--force", "--skip-superseded"],
+        &["resend", unknown],
+        &["resend", "--tracking-number", "4711"],
+        &["discard", &id],
+        &["discard", unknown, "--reason", "sold"],
+        &["discard", &id, "--reason", " "],
+        &["discard", &id, "--reason", "sold"],
+        &["discard", &id, "--reason", "sold"],
+        &["resend", &id],
+    ] {
+        let (status, answer) = site.run(args);
+        let first = answer.lines().next().unwrap_or_default();
+        // Who runs the tests is told, and where the receiver is.
+        let first = first.split("; it was paused by").next().unwrap_or_default();
+        let first = first.replace(&receiver.url(), "URL");
+        let code = status.code().unwrap();
+        told += &format!("{} -> {code}: {first}\n", args.join(" "));
+    }
+    assert_snapshot!(told.replace(&id, "ID").replace(unknown, "UNKNOWN"), @r#"
+    pause nobody -> 1: orderfeed: there is no webhook "nobody"; there are: erp
+    pause erp -> 0: erp is paused; its orders wait until `orderfeed resume erp`, and only resends and tests go
+    pause erp -> 1: orderfeed: erp is paused already
+    retry-now erp -> 1: orderfeed: erp is paused, and retries nothing; `orderfeed resume erp` lets it go on
+    resume erp -> 0: erp goes on
+    resume erp -> 1: orderfeed: erp is neither paused, deactivated, held nor down
+    retry-now erp -> 1: orderfeed: nothing waits for a retry at erp
+    test nobody -> 1: orderfeed: there is no webhook "nobody"; there are: erp
+    withdraw 4711 -> 1: orderfeed: there is no order 4711 in the queue
+    withdraw 1 -> 0: purchase_order 1 is withdrawn
+    withdraw 1 -> 1: orderfeed: order 1 was withdrawn before; nothing is left to do
+    resend -> 2: error: the following required arguments were not provided:
+    resend --failed --force --skip-superseded -> 2: error: the argument '--force' cannot be used with '--skip-superseded'
+    resend UNKNOWN -> 1: orderfeed: there is no payload UNKNOWN; `orderfeed payloads` lists them
+    resend --tracking-number 4711 -> 1: orderfeed: there is no order 4711 in the queue
+    discard ID -> 2: error: the following required arguments were not provided:
+    discard UNKNOWN --reason sold -> 1: orderfeed: there is no payload UNKNOWN; `orderfeed payloads` lists them
+    discard ID --reason   -> 1: orderfeed: reason: say why, in at most 500 characters; it is shown with the payload
+    discard ID --reason sold -> 0: given up: it is not sent again, unless somebody resends it
+    discard ID --reason sold -> 1: orderfeed: payload ID is discarded already; there is nothing left to give up
+    resend ID -> 0: erp: ID goes to URL again: 1 purchase_order.submit
+    "#);
+    let (status, tests) = site.run(&["test", "erp", "--json"]);
+    let tests: Value = serde_json::from_str(&tests).unwrap();
+    assert_eq!(
+        (status.code(), &tests["testsSucceeded"]),
+        (Some(0), &json!(3))
+    );
+    let events: Vec<_> = tests["tests"].as_array().unwrap().iter().collect();
+    let events: Vec<_> = events
+        .iter()
+        .map(|test| test["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "purchase_order.submit",
+            "transfer_order.submit",
+            "work_order.submit"
+        ]
+    );
 }
 
 /// What is no payload id is a mistake of whoever types it, for each command.
