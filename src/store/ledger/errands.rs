@@ -36,7 +36,6 @@ pub struct Heard {
 
 /// What becomes of an errand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time")]
 pub enum ErrandChange {
     /// An attempt is begun, the how many-th with its id.
     Begun(u32),
