@@ -23,10 +23,10 @@ use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
 use crate::feed::lane::{Lane, Place, Seal, Wait};
 use crate::feed::order::{OrderType, PerType, Seq};
-use crate::feed::payload::{Members, Payload};
+use crate::feed::payload::{Members, Payload, PayloadState};
 use crate::feed::timestamp::Timestamp;
 use crate::sender::{Report, Request, Sender};
-use crate::store::ledger::errands::{ErrandChange, Heard, Superseded};
+use crate::store::ledger::errands::{ErrandChange, ErrandEnd, Heard, Superseded};
 use crate::store::ledger::{Change, Commit, WebhookId};
 use crate::store::queue::{Glance, Pick, Queue, Scan};
 use crate::store::worker::{LedgerHandle, QueueHandle};
@@ -141,6 +141,8 @@ pub(super) struct LaneShell {
     next: Option<AheadPick>,
     /// The webhook's state as it was last told.
     told: Option<&'static str>,
+    /// What was found of later versions, as far as it is still so.
+    known: Known,
 }
 
 /// Something that is being read ahead.
@@ -180,6 +182,7 @@ impl LaneShell {
             ahead_max: 1,
             next: None,
             told: None,
+            known: Known::default(),
         }
     }
 
@@ -432,6 +435,19 @@ impl Shell for LaneShell {
             async move { ledger.record(commit).await }
         })
         .await?;
+        for change in &commit.changes {
+            match change {
+                Change::Settled {
+                    payload_id,
+                    state: PayloadState::Delivered,
+                    ..
+                }
+                | Change::Errand(payload_id, ErrandChange::Settled(_, ErrandEnd::Delivered)) => {
+                    self.known.delivered(*payload_id)
+                }
+                _ => {}
+            }
+        }
         let record_of = |id| self.shared.ledger.get().record_of(id).ok().flatten();
         self.shared
             .teller
@@ -489,16 +505,19 @@ impl Shell for LaneShell {
     ) -> Result<Vec<Superseded>, Halt> {
         let webhook_id = self.webhook_id;
         let newest = lane.places[payload.order_type].cursor;
-        self.insist(|shared| {
+        let before = std::mem::take(&mut self.known);
+        let found = self.insist(|shared| {
             let (shared, payload) = (shared.clone(), payload.clone());
+            let mut known = before.clone();
             async move {
-                let mut known = Known::default();
-                known
-                    .superseded(&shared, webhook_id, &payload, newest)
-                    .await
+                let asked = known.superseded(&shared, webhook_id, &payload, newest);
+                let superseded = asked.await?;
+                Ok((known, superseded))
             }
-        })
-        .await
+        });
+        let (known, superseded) = found.await?;
+        self.known = known;
+        Ok(superseded)
     }
 
     async fn wait(&mut self, wait: Wait) -> Result<(), Halt> {

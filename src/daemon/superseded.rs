@@ -1,7 +1,8 @@
 //! Which orders of a payload would overwrite a later version that was delivered since (D23).
 //!
-//! An order may have thousands of versions. So what was found of a number is kept while one question
-//! lasts, the versions are gone through in slices, and other lanes go on between.
+//! An order may have thousands of versions. So what was found of a number is kept, while one question
+//! of an operator lasts or, by a lane, until it delivers something else; the versions are gone through
+//! in slices, and other lanes go on between.
 
 use std::collections::HashMap;
 
@@ -16,9 +17,18 @@ use crate::store::queue::Held;
 /// So many versions are looked for while the lanes wait.
 const SLICE: usize = 16;
 
+/// What is known of more numbers is not kept for the next question.
+const NUMBERS_MAX: usize = 256;
+
 /// What was found of each tracking number so far.
-#[derive(Debug, Default)]
-pub(super) struct Known(HashMap<(WebhookId, OrderType, String), Newest>);
+#[derive(Debug, Default, Clone)]
+pub(super) struct Known {
+    newest: HashMap<Number, Newest>,
+    /// The payload that was asked about last, and the newest version that it holds of each number.
+    asked: Option<(PayloadId, Vec<(Number, Seq)>)>,
+}
+
+type Number = (WebhookId, OrderType, String);
 
 /// The newest version that was delivered, and in which payload, among those after one.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +52,14 @@ impl Known {
             .queue
             .call(move |queue| queue.held(order_type, &members))
             .await?;
+        if self.newest.len() > NUMBERS_MAX {
+            self.newest.clear();
+        }
+        let newest_held = held.iter().map(|held| {
+            let number = (webhook_id, order_type, held.tracking_number.clone());
+            (number, held.seqs.last().copied().unwrap_or_default())
+        });
+        self.asked = Some((payload.id, newest_held.collect()));
         let mut superseded = Vec::new();
         for Held {
             tracking_number,
@@ -50,7 +68,7 @@ impl Known {
         {
             let after = seqs.first().copied().unwrap_or_default();
             let number = (webhook_id, order_type, tracking_number.clone());
-            let known = self.0.get(&number).copied();
+            let known = self.newest.get(&number).copied();
             let known = known.filter(|known| after >= known.after || known.delivered.is_some());
             let mut found = match known {
                 Some(known) => known,
@@ -59,7 +77,7 @@ impl Known {
                     newest_of(shared, webhook_id, order_type, number, after, newest, &[]).await?
                 }
             };
-            self.0.insert(number, found);
+            self.newest.insert(number, found);
             if found
                 .delivered
                 .is_some_and(|(seq, _)| payload.members.contains(seq))
@@ -82,6 +100,23 @@ impl Known {
         }
         superseded.sort_by_key(|one| one.seq);
         Ok(superseded)
+    }
+
+    /// Takes note that a payload was delivered: what is known stays true if it is the one that was
+    /// asked about last, and is forgotten otherwise.
+    pub(super) fn delivered(&mut self, payload_id: PayloadId) {
+        match self.asked.take() {
+            Some((asked, held)) if asked == payload_id => {
+                for (number, seq) in held {
+                    if let Some(known) = self.newest.get_mut(&number)
+                        && known.delivered.is_none_or(|(newest, _)| newest < seq)
+                    {
+                        known.delivered = Some((seq, payload_id));
+                    }
+                }
+            }
+            Some(_) | None => self.newest.clear(),
+        }
     }
 }
 

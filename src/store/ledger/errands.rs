@@ -8,6 +8,7 @@ use std::fmt;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::history::state_of;
 use super::{Attempt, Ledger, WebhookId, lookup, read_payload, unreadable, write_attempt};
 use crate::clock::WallTime;
 use crate::feed::errand::{Errand, Load, Older, Told};
@@ -651,13 +652,6 @@ fn read_record(row: &Row<'_>, queue_generation: i64) -> rusqlite::Result<Record>
         is_head: row.get("is_head")?,
         resend,
     })
-}
-
-fn state_of(text: &str) -> rusqlite::Result<PayloadState> {
-    let found = PayloadState::ALL
-        .into_iter()
-        .find(|known| known.as_str() == text);
-    found.ok_or_else(|| unreadable("state", text))
 }
 
 fn due_of(due_ms: i64) -> Option<Timestamp> {

@@ -692,7 +692,7 @@ const ATTEMPTS_MAX: i64 = 1_000;
 /// clock's time. Where that was set back by more than this, a list may lack payloads of that moment.
 const CLOCK_SET_MS_MAX: i64 = 60_000;
 
-fn state_of(text: &str) -> rusqlite::Result<PayloadState> {
+pub(super) fn state_of(text: &str) -> rusqlite::Result<PayloadState> {
     PayloadState::ALL
         .into_iter()
         .find(|state| state.as_str() == text)
