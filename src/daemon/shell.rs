@@ -443,7 +443,7 @@ impl Shell for LaneShell {
                     ..
                 }
                 | Change::Errand(payload_id, ErrandChange::Settled(_, ErrandEnd::Delivered)) => {
-                    self.known.delivered(*payload_id)
+                    self.known.delivered(*payload_id);
                 }
                 _ => {}
             }
