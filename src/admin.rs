@@ -10,6 +10,8 @@ pub mod api;
 pub mod caller;
 pub mod desk;
 pub mod explain;
+pub mod meters;
+mod metrics;
 mod orders;
 mod questions;
 mod routes;
@@ -25,6 +27,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use self::desk::{Desk, Inbox};
+use self::meters::Meters;
 use crate::config::{AdminConfig, Grant};
 
 /// The running server.
@@ -42,12 +45,16 @@ pub fn start(config: &AdminConfig) -> Result<(Server, Inbox), String> {
     let (grants, granted) = watch::channel(Arc::new(config.grants.clone()));
     let (stop, stopping) = watch::channel(false);
     let (events, _) = broadcast::channel(desk::EVENTS_MAX);
-    let desk = Desk::new(jobs, events.clone());
+    let meters = Meters::default();
+    let desk = Desk::new(jobs, events.clone(), meters.clone());
     let thread = thread::Builder::new()
         .name("admin".to_owned())
         .spawn(move || server::run(&socket, desk, &granted, &stopping))
         .map_err(|error| cant_serve(&config.socket, &error))?;
-    Ok((Server { stop, thread }, Inbox::new(asked, grants, events)))
+    Ok((
+        Server { stop, thread },
+        Inbox::new(asked, grants, events, meters),
+    ))
 }
 
 impl Server {

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::api;
 use crate::admin::desk::Inbox;
+use crate::admin::meters::Refusal;
 use crate::clock::{Reading, WallTime};
 use crate::config::{Config, Grant};
 use crate::feed::lane::Place;
@@ -319,8 +320,10 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
     let (done, _) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let events = reins.inbox.as_ref().map(Inbox::events);
+    let meters = reins.inbox.as_ref().map(Inbox::meters);
     let shared = Shared {
         teller: Teller(events.unwrap_or_else(|| broadcast::channel(1).0)),
+        meters: meters.unwrap_or_default(),
         glance: Rc::new(glance),
         queue,
         ledger: LedgerHandle::new(ledger),
@@ -405,17 +408,18 @@ impl Lanes {
         config: &Config,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<bool, store::Error> {
-        let mut refused = false;
+        let mut refused = None;
         loop {
             match self.apply(config).await {
                 Ok(()) => return Ok(true),
                 Err(error) if error.is_lasting() => return Err(error),
                 Err(error) => {
                     self.shared.notifier.not_yet(&error.to_string());
-                    if !std::mem::replace(&mut refused, true) {
+                    if refused.is_none() {
                         error!(
                             "{error}; nothing is sent until this is mended, and it is tried again every second"
                         );
+                        refused = Some(self.shared.meters.refuses(error.to_string()));
                     }
                 }
             }
@@ -433,7 +437,7 @@ impl Lanes {
         let mut mark = ticks(MARK_GAP);
         let mut marked = None;
         // What was said of it last, while the queue refuses.
-        let mut refused = None;
+        let mut refused: Option<(String, Refusal)> = None;
         let mut mark_refused = false;
         let mut chores_refused = false;
         let mut wal_pinned = false;
@@ -470,10 +474,11 @@ impl Lanes {
                     Err(error) if error.is_lasting() => return Some(error),
                     Err(error) => {
                         let error = error.to_string();
-                        if refused.as_ref() != Some(&error) {
+                        if refused.as_ref().is_none_or(|(said, _)| *said != error) {
                             error!("{error}; new orders are not noticed until this is mended");
+                            let refusal = self.shared.meters.refuses(error.clone());
+                            refused = Some((error, refusal));
                         }
-                        refused = Some(error);
                     }
                 },
                 _ = chores.tick() => match self.chores(&config).await {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::api::{self, Error, act};
+use super::meters::Meters;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Grant};
 use crate::feed::order::PerType;
@@ -114,14 +115,25 @@ pub struct Ground {
 pub struct Desk {
     jobs: mpsc::Sender<Job>,
     events: broadcast::Sender<api::Event>,
+    meters: Meters,
 }
 
 impl Desk {
     pub(super) const fn new(
         jobs: mpsc::Sender<Job>,
         events: broadcast::Sender<api::Event>,
+        meters: Meters,
     ) -> Self {
-        Self { jobs, events }
+        Self {
+            jobs,
+            events,
+            meters,
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn meters(&self) -> Meters {
+        self.meters.clone()
     }
 
     /// What happens from now on.
@@ -161,6 +173,7 @@ pub struct Inbox {
     jobs: mpsc::Receiver<Job>,
     grants: watch::Sender<Arc<Vec<Grant>>>,
     events: broadcast::Sender<api::Event>,
+    meters: Meters,
 }
 
 impl Inbox {
@@ -168,12 +181,19 @@ impl Inbox {
         jobs: mpsc::Receiver<Job>,
         grants: watch::Sender<Arc<Vec<Grant>>>,
         events: broadcast::Sender<api::Event>,
+        meters: Meters,
     ) -> Self {
         Self {
             jobs,
             grants,
             events,
+            meters,
         }
+    }
+
+    /// What happens is counted here.
+    pub fn meters(&self) -> Meters {
+        self.meters.clone()
     }
 
     /// What happens is told here.

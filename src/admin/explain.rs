@@ -26,7 +26,7 @@ use super::desk::Desk;
 use crate::clock::{Clock, WallTime};
 use crate::config::{Config, Webhook};
 use crate::feed::errand::{Errand, Told as Tell};
-use crate::feed::order::{OrderType, Seq};
+use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::payload::{PayloadId, PayloadState};
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
@@ -150,6 +150,10 @@ pub async fn status(
 ) -> Result<api::Status, Error> {
     let facts = Facts::gather(source, ground, queue.newest()).await?;
     let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
+    Ok(status_of(ground, &facts, &overview))
+}
+
+fn status_of(ground: &Ground, facts: &Facts, overview: &Overview) -> api::Status {
     let waiting = overview.waiting.iter().map(|(order_type, waiting)| {
         let waiting = api::Waiting {
             count: waiting.count.count,
@@ -160,7 +164,7 @@ pub async fn status(
     });
     let (set_aside, newest) = &facts.set_aside;
     let counts = [("set_aside", *set_aside), ("unclaimed", overview.unclaimed)];
-    Ok(api::Status {
+    api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: ground.started_at,
         now: facts.now.wall,
@@ -176,7 +180,47 @@ pub async fn status(
             unclaimed: overview.unclaimed.count,
             or_more: cut(&counts),
         },
-        webhooks: facts.webhooks(ground, &overview),
+        webhooks: facts.webhooks(ground, overview),
+    }
+}
+
+/// What `GET /metrics` measures.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The answer to `GET /v1/status`.
+    pub status: api::Status,
+    /// For each webhook that has a place in the queue.
+    pub lanes: Vec<MeasuredLane>,
+}
+
+/// What one webhook has before it.
+#[derive(Debug, Clone)]
+pub struct MeasuredLane {
+    /// Its name.
+    pub webhook: String,
+    /// By order type, the orders that it is yet to put into a payload.
+    pub waiting: PerType<api::Waiting>,
+    /// When the payload was composed that it is busy with.
+    pub pending_since: Option<WallTime>,
+}
+
+/// Measures what `GET /metrics` tells.
+pub async fn measured(
+    source: &impl Source,
+    ground: &Ground,
+    queue: &mut Reader,
+) -> Result<Measured, Error> {
+    let facts = Facts::gather(source, ground, queue.newest()).await?;
+    let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
+    let lanes = facts.standings.iter().zip(&overview.outlooks);
+    let lanes = lanes.map(|(standing, outlook)| MeasuredLane {
+        webhook: standing.name.clone(),
+        waiting: PerType::from_fn(|order_type| outlook.waiting_of(order_type)),
+        pending_since: facts.head(standing).map(|row| row.created_at),
+    });
+    Ok(Measured {
+        lanes: lanes.collect(),
+        status: status_of(ground, &facts, &overview),
     })
 }
 

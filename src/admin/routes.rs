@@ -29,7 +29,7 @@ use super::Grants;
 use super::api::{self, Error};
 use super::caller::Caller;
 use super::desk::Desk;
-use super::{acts, orders, questions, stream};
+use super::{acts, metrics, orders, questions, stream};
 use crate::config::Role;
 use crate::feed::order::{Action, OrderType};
 
@@ -44,6 +44,7 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
     let (get, post) = (Method::GET, Method::POST);
     let calls = Calls::default()
         .call(&get, "/v1/health", Role::Viewer, health)
+        .call(&get, "/metrics", Role::Viewer, metrics::metrics)
         .call(&get, "/v1/events", Role::Viewer, events)
         .call(&get, OPENAPI, Role::Viewer, openapi)
         .call(&get, "/v1/status", Role::Viewer, questions::status)

@@ -68,9 +68,12 @@ impl Operator for Front {
     }
 
     fn health(&self) -> Task<Result<api::Health, Error>> {
-        let queue = self.shared.queue.clone();
+        let (queue, meters) = (self.shared.queue.clone(), self.shared.meters.clone());
         Box::pin(async move {
             queue.call(|queue| queue.identity().map(drop)).await?;
+            if let Some(what) = meters.refusing().into_iter().next() {
+                return Err(Error::unavailable("store", what));
+            }
             Ok(api::Health {
                 status: "ok".to_owned(),
             })

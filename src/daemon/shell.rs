@@ -19,6 +19,7 @@ use super::notify::{Notifier, Pulse};
 use super::superseded::Known;
 use super::tell::Teller;
 use crate::admin::api::Event;
+use crate::admin::meters::{Meters, WebhookMeters};
 use crate::clock::{self, Clock, WallTime};
 use crate::failpoint;
 use crate::feed::lane::{Lane, Place, Seal, Wait};
@@ -61,6 +62,8 @@ pub(super) struct Shared {
     pub(super) stopping: watch::Receiver<bool>,
     /// Who reads what happens.
     pub(super) teller: Teller,
+    /// Where it is counted.
+    pub(super) meters: Meters,
     /// Whether the daemon was told to end: that counts at once, before it gets to it.
     pub(super) told_to_stop: watch::Receiver<bool>,
     /// What systemd is told.
@@ -143,6 +146,8 @@ pub(super) struct LaneShell {
     told: Option<&'static str>,
     /// What was found of later versions, as far as it is still so.
     known: Known,
+    /// Where it counts, by the name that it has.
+    meters: Option<WebhookMeters>,
 }
 
 /// Something that is being read ahead.
@@ -167,6 +172,11 @@ impl LaneShell {
         gear: watch::Receiver<Option<Gear>>,
         sender: Arc<Sender>,
     ) -> Self {
+        // Its counters are there, and 0, before anything happens.
+        let meters = gear
+            .borrow()
+            .as_ref()
+            .map(|gear| shared.meters.of(gear.settings.name.as_str()));
         Self {
             webhook_id,
             noticed: shared.noticed.subscribe(),
@@ -183,6 +193,7 @@ impl LaneShell {
             next: None,
             told: None,
             known: Known::default(),
+            meters,
         }
     }
 
@@ -191,6 +202,19 @@ impl LaneShell {
         let gear = self.gear.borrow();
         gear.as_ref()
             .map_or_else(String::new, |gear| gear.settings.name.to_string())
+    }
+
+    /// Counts what was recorded, unless the webhook is no longer configured.
+    fn count(&mut self, commit: &Commit) {
+        let gear = self.gear.borrow();
+        let Some(name) = gear.as_ref().map(|gear| &gear.settings.name) else {
+            return;
+        };
+        let known = self.meters.take();
+        let known = known.filter(|meters| meters.webhook() == name.as_str());
+        let meters = known.unwrap_or_else(|| self.shared.meters.of(name.as_str()));
+        meters.count(commit, self.shared.clock.now());
+        self.meters = Some(meters);
     }
 
     fn tell_state(&mut self, state: &'static str) {
@@ -281,11 +305,11 @@ impl LaneShell {
                 Err(error) if error.is_lasting() => return Err(Halt::Store(error)),
                 Err(error) => {
                     let now = self.now();
-                    let since = *refused.get_or_insert_with(|| {
+                    let (since, _refusal) = refused.get_or_insert_with(|| {
                         error!("{error}; nothing is sent until this is mended, and it is tried again every second");
-                        now
+                        (now, self.shared.meters.refuses(error.to_string()))
                     });
-                    if self.stopping() && now - since >= STORE_PATIENCE_AT_STOP {
+                    if self.stopping() && now - *since >= STORE_PATIENCE_AT_STOP {
                         return Err(Halt::Store(error));
                     }
                     sleep(STORE_RETRY_GAP).await;
@@ -435,6 +459,7 @@ impl Shell for LaneShell {
             async move { ledger.record(commit).await }
         })
         .await?;
+        self.count(&commit);
         for change in &commit.changes {
             match change {
                 Change::Settled {

@@ -12,6 +12,7 @@
 //! - `receive`: the receiver to try things with
 //! - `request`: signatures, compression, further headers, certificates, proxies
 //! - `resending`: what an operator does to payloads: resend, discard, pause, test, withdraw
+//! - `monitoring`: metrics, health, alerts
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
 //! - `regressions`: what went wrong once
@@ -34,6 +35,7 @@ mod enqueue;
 mod explain;
 mod faults;
 mod help;
+mod monitoring;
 mod notify;
 mod power_cut;
 mod producers;

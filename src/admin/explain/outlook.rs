@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Ground, Now};
-use crate::admin::api::Error;
+use crate::admin::api::{Error, explain as api};
 use crate::feed::lane::{First, Waiting};
 use crate::feed::order::{OrderType, PerType, Seq};
 use crate::feed::selection::{Fate, Selections};
@@ -123,6 +123,16 @@ impl Outlook {
     /// How many of a type wait, at least.
     pub(super) fn of_type(&self, order_type: OrderType) -> u64 {
         self.firsts[order_type].as_ref().map_or(0, |first| first.2)
+    }
+
+    /// What waits of a type.
+    pub(super) fn waiting_of(&self, order_type: OrderType) -> api::Waiting {
+        let first = self.firsts[order_type].as_ref();
+        api::Waiting {
+            count: self.of_type(order_type),
+            or_more: self.waiting.more,
+            oldest_at: first.and_then(|(_, queued_at, _)| queued_at.parse().ok()),
+        }
     }
 
     fn meet(

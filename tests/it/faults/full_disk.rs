@@ -1,5 +1,6 @@
 //! A disk without room: the ledger's, and the queue's.
 
+use crate::admin::Asked;
 use std::sync::Arc;
 
 use super::{SMALL, all_arrive_in_one_payload_each, ledger_on_a_disk, queue_on_a_disk, said};
@@ -67,8 +68,12 @@ fn a_full_disk_of_the_ledgers_is_waited_for() {
     daemon.wait_for_line("is full");
     let stuck = receiver.arrived().len();
     assert!((1_000..4_000).contains(&stuck), "{stuck}");
+    let (status, answer) = Asked(&site).get("/v1/health");
+    let message = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(status == 503 && message.contains("is full"), "{answer}");
     disk.make_room();
     all_arrive_in_one_payload_each(&receiver, 1..=5_000);
+    assert_eq!(Asked(&site).get("/v1/health").0, 200);
     let (status, log) = daemon.stop();
     assert!(status.success());
     assert_eq!(
