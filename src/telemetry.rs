@@ -1,4 +1,8 @@
-//! What happens, told on standard error: for people, for the journal, or as JSON.
+//! What happens, told to the journal, or on standard error: for people, or as JSON.
+//!
+//! The journal gets it natively where standard error leads there and the format is `auto`: with the priority,
+//! and each value as a field of its own (`ORDERFEED_WEBHOOK=erp`). Where it does not answer at the start, it gets
+//! lines instead; where it goes away later, what is told meanwhile is lost, and nothing waits for it.
 //!
 //! A line stands alone: the time, the level unless it is `info`, a sentence, then its values as
 //! `key=value`. A sentence of several lines is set in from the second on. Spans are not shown;
@@ -11,6 +15,7 @@ use std::io::{self, IsTerminal};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, Layer};
@@ -26,6 +31,23 @@ pub fn init(log: &LogConfig) {
     let targets = Targets::new()
         .with_default(others)
         .with_target(env!("CARGO_CRATE_NAME"), log.level);
+    let journal = (log.format == LogFormat::Auto && is_journal())
+        .then(tracing_journald::layer)
+        .and_then(Result::ok);
+    if let Some(journal) = journal {
+        let layer = journal
+            .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
+            .with_field_prefix(Some("ORDERFEED".to_owned()))
+            .with_priority_mappings(PriorityMappings {
+                error: Priority::Error,
+                warn: Priority::Warning,
+                info: Priority::Informational,
+                debug: Priority::Debug,
+                trace: Priority::Debug,
+            });
+        let subscriber = tracing_subscriber::registry().with(targets).with(layer);
+        return first_only(subscriber.try_init());
+    }
     let layer = Layer::default().with_writer(io::stderr);
     let lines = match log.format {
         LogFormat::Auto => Lines::for_stderr(),

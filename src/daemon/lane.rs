@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
@@ -747,7 +748,7 @@ fn tell_errand(
             order_type, action, ..
         } => format!("the test for {order_type}.{action}"),
     };
-    let ms = report.duration.as_millis();
+    let ms = in_ms(report.duration);
     let outcome = match &report.error {
         Some(error) => format!("{}: {error}", report.outcome),
         None => report.outcome.to_string(),
@@ -765,6 +766,11 @@ fn tell_errand(
             error!(webhook = %name, %payload_id, duration_ms = ms, "{name}: {what} was not taken ({outcome}), and is not tried again");
         }
     }
+}
+
+/// As a field of the log, where a number of 128 bits would be text.
+fn in_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// So many rows that lead nowhere are worth a commit.
@@ -827,7 +833,7 @@ fn tell_verdict(
         1 => format!("1 {}", payload.order_type),
         _ => format!("{items} {}s", payload.order_type),
     };
-    let ms = report.duration.as_millis();
+    let ms = in_ms(report.duration);
     let outcome = match &report.error {
         Some(error) => format!("{}: {error}", report.outcome),
         None => report.outcome.to_string(),

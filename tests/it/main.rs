@@ -12,7 +12,7 @@
 //! - `receive`: the receiver to try things with
 //! - `request`: signatures, compression, further headers, certificates, proxies
 //! - `resending`: what an operator does to payloads: resend, discard, pause, test, withdraw
-//! - `monitoring`: metrics, health, alerts
+//! - `monitoring`: metrics, health, alerts, and what the log tells programs
 //! - `stopping`: SIGTERM, SIGKILL at every point, and that nothing is lost
 //! - `reloading`: SIGHUP, webhooks that come and go
 //! - `regressions`: what went wrong once

@@ -1,16 +1,20 @@
-//! What monitors get: metrics, health, alerts.
+//! What monitors get: metrics, health, alerts, and the log as JSON and in the journal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::admin::Asked;
-use crate::producers::available;
+use crate::producers::{available, skip};
 use crate::support::{Answer, OK, PATIENCE, Receiver, Site};
 use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// The metrics as they come over the socket.
 fn metrics(site: &Site) -> String {
@@ -301,4 +305,135 @@ fn the_alerts_do_what_they_say_and_watch_what_there_is() {
             assert!(checked.0, "{}", checked.1);
         }
     }
+}
+
+#[test]
+fn json_has_numbers_as_numbers() {
+    let erp = Receiver::new(|_, _| OK);
+    let site = Site::new(&erp.webhook("erp", ""));
+    let daemon = site.start_with(&[("ORDERFEED_LOG__FORMAT", "json")]);
+    site.enqueue("purchase_order", 1..=2);
+    let line: Value = serde_json::from_str(&daemon.wait_for_line("delivered 2")).unwrap();
+    assert_eq!(
+        (&line["level"], &line["webhook"], &line["items"]),
+        (&"INFO".into(), &"erp".into(), &2.into())
+    );
+    assert!(line["duration_ms"].is_u64(), "{line}");
+    assert!(line["payload_id"].as_str().unwrap().starts_with("pl_"));
+}
+
+/// The fields of an entry as the journal gets it: `NAME=value`, or the name, the value's length and the value.
+fn fields(entry: &[u8]) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    let mut rest = entry;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+        rest = &rest[end + 1..];
+        if let Some((name, value)) = line.split_once('=') {
+            fields.insert(name.to_owned(), value.to_owned());
+        } else {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap());
+            let length = usize::try_from(length).unwrap();
+            let value = String::from_utf8_lossy(&rest[8..8 + length]).into_owned();
+            rest = &rest[8 + length + 1..];
+            fields.insert(line, value);
+        }
+    }
+    fields
+}
+
+/// Waits for an entry whose message holds this text.
+fn wait_for_entry(journal: &UnixDatagram, text: &str) -> BTreeMap<String, String> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = journal.recv(&mut buffer).unwrap();
+        let entry = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(
+            !entry.contains("s3cr3t") && !entry.contains("Lines"),
+            "{entry}"
+        );
+        let fields = fields(&buffer[..length]);
+        if fields
+            .get("MESSAGE")
+            .is_some_and(|message| message.contains(text))
+        {
+            return fields;
+        }
+    }
+}
+
+fn journal_in(folder: &Path) -> UnixDatagram {
+    let journal = UnixDatagram::bind(folder.join("socket")).unwrap();
+    journal.set_read_timeout(Some(PATIENCE)).unwrap();
+    journal
+}
+
+#[test]
+fn the_journal_gets_fields_and_priorities_and_may_go_away() {
+    if !rustix::process::geteuid().is_root() || !available("unshare", &["--mount", "true"]) {
+        skip("only root can give a process another /run, with unshare of util-linux");
+        return;
+    }
+    let erp = Receiver::new(|number, _| match number {
+        1 => Answer::Status(500, "s3cr3t"),
+        _ => OK,
+    });
+    let more = "retry_gap = \"1s\"\nauthorization = \"Bearer s3cr3t\"\n";
+    let site = Site::new(&erp.webhook("erp", more));
+    let folder = site.file("journal");
+    fs::create_dir(&folder).unwrap();
+    let journal = journal_in(&folder);
+    let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind \"$1\" /run/systemd/journal &&
+        JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$2\" run";
+    let program = site.command(&["run"]);
+    let mut daemon = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&folder)
+        .arg(program.get_program())
+        .env("ORDERFEED_CONFIG", site.config())
+        .current_dir(site.folder())
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(site.file("stderr")).unwrap())
+        .spawn()
+        .unwrap();
+    wait_for_entry(&journal, " runs");
+    let producer = site.producer();
+    let insert = |number: u64| {
+        let body = format!("{{\"TrackingNumber\":{number},\"Lines\":[]}}");
+        producer
+            .execute(
+                "INSERT INTO orders (order_type, body) VALUES ('work_order', ?1)",
+                [body],
+            )
+            .unwrap();
+    };
+    insert(1);
+    let failed = wait_for_entry(&journal, "not delivered");
+    let delivered = wait_for_entry(&journal, "delivered 1");
+    let told = |entry: &BTreeMap<String, String>| {
+        let names = [
+            "PRIORITY",
+            "SYSLOG_IDENTIFIER",
+            "ORDERFEED_WEBHOOK",
+            "ORDERFEED_ITEMS",
+        ];
+        names.map(|name| entry[name].clone()).join(" ")
+    };
+    assert_eq!(told(&failed), "4 orderfeed erp 1");
+    assert_eq!(told(&delivered), "6 orderfeed erp 1");
+    assert!(delivered["ORDERFEED_PAYLOAD_ID"].starts_with("pl_"));
+    assert!(delivered["ORDERFEED_DURATION_MS"].parse::<u64>().is_ok());
+
+    // Without a journal all goes on, and when it is back it is told again.
+    drop(journal);
+    fs::remove_file(folder.join("socket")).unwrap();
+    insert(2);
+    erp.wait_for(3);
+    let journal = journal_in(&folder);
+    insert(3);
+    wait_for_entry(&journal, "delivered 1");
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    wait_for_entry(&journal, "stopped");
+    assert!(daemon.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(site.file("stderr")).unwrap(), "");
 }
