@@ -121,6 +121,85 @@ mod example {
     }
 }
 
+mod documents {
+    use super::*;
+
+    fn pages() -> BTreeMap<String, String> {
+        let pages = files("docs", ".md");
+        assert!(pages.len() >= 5, "{:?}", pages.keys());
+        pages
+    }
+
+    /// The blocks of a page that are in a programming language, each with the last program of
+    /// docs/examples that was linked before.
+    fn quotations(page: &str) -> Vec<(String, String)> {
+        let (mut quotations, mut linked, mut block) = (Vec::new(), None, None::<String>);
+        for line in page.lines() {
+            match &mut block {
+                Some(text) if line == "```" => {
+                    let program = linked.clone().expect("a program is linked before");
+                    quotations.push((program, std::mem::take(text)));
+                    block = None;
+                }
+                Some(text) => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+                None if line.starts_with("```") => block = Some(String::new()),
+                None => {
+                    for (at, _) in line.match_indices("](examples/") {
+                        let name = &line[at + "](examples/".len()..];
+                        linked = name.split_once(')').map(|(name, _)| name.to_owned());
+                    }
+                }
+            }
+        }
+        quotations
+    }
+
+    #[test]
+    fn they_quote_the_programs_that_are_tested() {
+        let tests = fs::read_to_string(root().join("tests/it/examples.rs")).expect("the tests");
+        let programs = files("docs/examples", "");
+        let mut quoted = BTreeSet::new();
+        for (path, page) in pages() {
+            for (name, quotation) in quotations(&page) {
+                let program = programs.get(&format!("docs/examples/{name}"));
+                let program = program.unwrap_or_else(|| panic!("{path}: there is no {name}"));
+                assert!(
+                    program.contains(&quotation),
+                    "{path}: {name} has not:\n{quotation}"
+                );
+                quoted.insert(name);
+            }
+        }
+        for path in programs.keys() {
+            let name = path.trim_start_matches("docs/examples/");
+            assert!(quoted.contains(name), "{name} is quoted nowhere");
+            assert!(
+                tests.contains(&format!("\"{name}\"")),
+                "{name} is not tested"
+            );
+        }
+    }
+
+    #[test]
+    fn the_readme_lists_them_all() {
+        let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+        let list: String = readme
+            .lines()
+            .skip_while(|line| *line != "| you want to | read |")
+            .take_while(|line| line.starts_with('|'))
+            .collect();
+        for path in pages().into_keys() {
+            assert!(
+                list.contains(&format!("]({path})")),
+                "{path} is not in the list"
+            );
+        }
+    }
+}
+
 mod refusals {
     use super::*;
 

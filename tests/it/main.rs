@@ -6,6 +6,7 @@
 //! - `demo`: the README's first command
 //! - `help`: what every command says of itself
 //! - `delivery`: what arrives at a receiver, and how
+//! - `examples`: the programs of docs/examples, in their languages
 //! - `explain`: what goes on, why, and what happens next, as it is told
 //! - `bad_receivers`: what becomes of an order when the receiver misbehaves
 //! - `admin`: the admin socket, and the commands that ask over it
@@ -32,6 +33,7 @@ mod delivery;
 mod demo;
 mod disk;
 mod enqueue;
+mod examples;
 mod explain;
 mod faults;
 mod help;
