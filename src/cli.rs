@@ -44,6 +44,7 @@ use crate::clock::WallTime;
 use crate::config::{self, Config};
 use crate::feed::order::OrderType;
 use crate::store;
+use crate::telemetry;
 
 /// Delivers purchase, transfer and work orders from a local SQLite queue to HTTP receivers.
 #[derive(Debug, Parser)]
@@ -141,7 +142,8 @@ pub fn main() -> ExitCode {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                drop(writeln!(io::stderr(), "orderfeed: {}", failure.message));
+                let told = format!("orderfeed: {}", failure.message);
+                drop(writeln!(io::stderr(), "{}", telemetry::as_error(&told)));
             }
             failure.exit.into()
         }

@@ -74,6 +74,15 @@ pub fn init(log: &LogConfig) {
 /// A second subscriber is refused: the first goes on, which is what is wanted.
 fn first_only(_refused: Result<(), tracing_subscriber::util::TryInitError>) {}
 
+/// What ends the program, for standard error: where that leads to the journal, with its priority.
+pub fn as_error(text: &str) -> String {
+    if is_journal() {
+        format!("<3>{}", text.replace('\n', "\n<3>"))
+    } else {
+        text.to_owned()
+    }
+}
+
 /// Events as lines for people.
 #[derive(Debug, Clone, Copy)]
 struct Lines {

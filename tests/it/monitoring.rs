@@ -437,3 +437,24 @@ fn the_journal_gets_fields_and_priorities_and_may_go_away() {
     assert!(daemon.wait().unwrap().success());
     assert_eq!(fs::read_to_string(site.file("stderr")).unwrap(), "");
 }
+
+/// `journalctl -p warning` is to show why it does not start.
+#[test]
+fn the_journal_is_told_that_it_does_not_start() {
+    let site = Site::bare("[webhook.erp]\nurl = 1\nactive = 2\n");
+    let script = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$1\" run";
+    let program = site.command(&["run"]);
+    let output = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(program.get_program())
+        .env("ORDERFEED_CONFIG", site.config())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("<3>orderfeed: "), "{told}");
+    assert!(
+        told.lines().count() > 1 && told.lines().all(|line| line.starts_with("<3>")),
+        "{told}"
+    );
+}
