@@ -6,6 +6,7 @@
 
 mod adopt_queue;
 mod ask;
+mod backup;
 mod check;
 mod client;
 mod complete;
@@ -21,6 +22,7 @@ pub mod receive;
 mod reconcile;
 mod reload;
 mod resend;
+mod restore;
 mod resume;
 mod retry_now;
 mod run;
@@ -74,6 +76,8 @@ enum Command {
     Check(check::Args),
     Enqueue(enqueue::Args),
     Receive(receive::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     AdoptQueue(adopt_queue::Args),
     Resend(resend::Args),
     Discard(discard::Args),
@@ -119,6 +123,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, &place),
         Command::Enqueue(args) => enqueue::run(&args, &place),
         Command::Receive(args) => receive::run(args),
+        Command::Backup(args) => backup::run(&args, &place),
+        Command::Restore(args) => restore::run(&args, &place),
         Command::AdoptQueue(args) => adopt_queue::run(&args, &place),
         Command::Resend(args) => resend::run(&args, &place),
         Command::Discard(args) => discard::run(&args, &place),

@@ -13,6 +13,7 @@
 mod grants;
 mod problem;
 mod reader;
+mod schedule;
 mod secrets;
 mod sources;
 mod tls;
@@ -27,8 +28,10 @@ use tracing::Level;
 
 pub use self::problem::{Errors, Place, Problem};
 use self::reader::{Reader, Section};
+pub use self::schedule::Schedule;
+use self::schedule::schedule_or_off;
 use self::sources::{DEFAULTS, Sources};
-use self::values::{duration, one_of};
+use self::values::{duration, one_of, whole};
 use crate::feed::order::PerType;
 use crate::feed::policy::{OnTimeout, Policy, Sequence};
 use crate::feed::selection::Selection;
@@ -63,6 +66,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[maintenance]`
+    pub maintenance: Maintenance,
     /// Each `[webhook.NAME]`, by name; there may be none.
     pub webhooks: Vec<Webhook>,
 }
@@ -132,6 +137,21 @@ pub struct LogConfig {
     pub level: Level,
     /// `format`
     pub format: LogFormat,
+}
+
+/// `[maintenance]`: what the daemon does for itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Maintenance {
+    /// `retention`: what is done with is kept for so long.
+    pub retention: Duration,
+    /// `prune_at`: when what is older goes; `None`: never.
+    pub prune_at: Option<Schedule>,
+    /// `backup_at`: when both files are copied; `None`: only when somebody asks.
+    pub backup_at: Option<Schedule>,
+    /// `backup_dir`: where to.
+    pub backup_dir: PathBuf,
+    /// `backup_keep`: so many copies are kept, the newest.
+    pub backup_keep: usize,
 }
 
 /// How the log is written.
@@ -299,6 +319,7 @@ fn everything(reader: &mut Reader<'_>, file: &Path) -> Option<Config> {
     }
     let admin = admin(&mut reader.section(&["admin"]));
     let log = log(&mut reader.section(&["log"]));
+    let maintenance = maintenance(&mut reader.section(&["maintenance"]));
     let base = Common::default();
     let defaults = common(&mut reader.section(&["defaults"]), &base);
     let names = reader.section(&["webhook"]).names();
@@ -317,6 +338,7 @@ fn everything(reader: &mut Reader<'_>, file: &Path) -> Option<Config> {
         ledger: ledger?,
         admin: admin?,
         log: log?,
+        maintenance: maintenance?,
         webhooks: webhooks.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -344,6 +366,21 @@ fn admin(section: &mut Section<'_, '_>) -> Option<AdminConfig> {
     Some(AdminConfig {
         socket: socket?,
         grants: grants?,
+    })
+}
+
+fn maintenance(section: &mut Section<'_, '_>) -> Option<Maintenance> {
+    let retention = section.get("retention", duration(Duration::from_secs(1)..=DAY * 3_650));
+    let prune_at = section.get("prune_at", schedule_or_off);
+    let backup_at = section.get("backup_at", schedule_or_off);
+    let backup_dir = section.get("backup_dir", values::path);
+    let backup_keep = section.get("backup_keep", whole(1..=1_000));
+    Some(Maintenance {
+        retention: retention?,
+        prune_at: prune_at?,
+        backup_at: backup_at?,
+        backup_dir: backup_dir?,
+        backup_keep: usize::try_from(backup_keep?).ok()?,
     })
 }
 
@@ -442,7 +479,7 @@ fn common(section: &mut Section<'_, '_>, base: &Common) -> Common {
                 )
                 .unwrap_or(policy.sequence),
             payload_max_items: section
-                .get("payload_max_items", values::whole(1..=10_000))
+                .get("payload_max_items", whole(1..=10_000))
                 .map_or(policy.payload_max_items, |items| items as usize),
             payload_max_bytes: section
                 .get("payload_max_bytes", values::size((1 << 10)..=(64 << 20)))
@@ -942,7 +979,7 @@ payload_interval = "8d"
             let errors = read(&format!("{WEBHOOK}{key}"), &[]).expect_err("an unknown key");
             assert!(errors.to_string().contains("unknown key"), "{errors}");
         }
-        for table in ["[alerts.email]", "[maintenance]"] {
+        for table in ["[alerts.email]", "[maintenance]\ndigest_at = \"0 7 * * *\""] {
             let errors = read(table, &[]).expect_err("an unknown key");
             assert!(errors.to_string().contains("unknown key"), "{errors}");
         }

@@ -8,10 +8,12 @@ mod front;
 pub mod lane;
 mod notify;
 mod operator;
+pub mod prune;
 mod shell;
 mod standstill;
 mod superseded;
 mod tell;
+mod upkeep;
 mod wake;
 
 use std::collections::BTreeMap;
@@ -47,6 +49,7 @@ pub use notify::is_awaited;
 use notify::{Kept, Notifier};
 use shell::{Gear, LaneShell, Shared};
 use tell::Teller;
+use upkeep::Upkeep;
 
 /// The queue is told this often, at most, how far the ledger came.
 const MARK_GAP: Duration = Duration::from_secs(10);
@@ -352,7 +355,13 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
         grants: reins.inbox.as_ref().map(Inbox::grants),
         reloads,
     };
-    let front = Front::new(shared, config_in_force, asked);
+    let (asked_backup, asked_backups) = mpsc::channel(1);
+    let upkeep = Upkeep {
+        shared: shared.clone(),
+        config: config_in_force.clone(),
+        asked: asked_backups,
+    };
+    let front = Front::new(shared, config_in_force, asked, asked_backup);
     let mut serving = JoinSet::new();
     match reins.inbox.take() {
         Some(mut inbox) => {
@@ -367,7 +376,11 @@ pub async fn run(stores: Stores, mut reins: Reins) -> Result<(), store::Error> {
             // The admin socket listens since before the files were looked at.
             lanes.shared.notifier.ready();
             info!(version = VERSION, "orderfeed {VERSION} runs");
-            lanes.govern(config, &mut reins).await
+            let upkeep = tokio::task::spawn_local(upkeep.run());
+            let ended = lanes.govern(config, &mut reins).await;
+            upkeep.abort();
+            drop(upkeep.await);
+            ended
         }
         Ok(false) => None,
         Err(error) => Some(error),

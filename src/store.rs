@@ -4,9 +4,12 @@
 //! [`ledger`] is the daemon's alone. They have no common transaction: the queue is synced before
 //! the ledger builds on what was seen in it. Everything here blocks; [`worker`] says who waits.
 
+pub mod backup;
+pub mod deep;
 pub mod files;
 pub mod ledger;
 pub mod queue;
+pub mod restore;
 pub mod worker;
 
 use std::path::{Path, PathBuf};

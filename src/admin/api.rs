@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::clock::WallTime;
 use crate::feed::order::OrderType;
 use crate::feed::order::Seq;
+use crate::store::backup::Backup;
 use crate::store::ledger::adopt::{self, Adopt, Adoption};
 use crate::store::queue::Queue;
 
@@ -191,6 +192,25 @@ pub struct Count {
     pub count: u64,
     /// There are more: nobody counted on.
     pub or_more: bool,
+}
+
+/// `POST /v1/backup`: what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackedUp {
+    /// The folder with both copies.
+    pub folder: String,
+    /// How large they are.
+    pub bytes: u64,
+}
+
+impl From<Backup> for BackedUp {
+    fn from(backup: Backup) -> Self {
+        Self {
+            folder: backup.folder.display().to_string(),
+            bytes: backup.bytes,
+        }
+    }
 }
 
 /// `POST /v1/adopt-queue`: what is asked; one of the two.

@@ -83,6 +83,10 @@ pub trait Operator {
     ) -> Task<Result<act::Withdrawn, Error>> {
         refuse(self.ground())
     }
+    /// Copies both files.
+    fn back_up(&self) -> Task<Result<api::BackedUp, Error>> {
+        refuse(self.ground())
+    }
     /// Reads the configuration again; with `dry_run`, only says what would become of it.
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>>;
     /// Goes on with a queue that is not the one that the ledger knows.

@@ -31,6 +31,7 @@ use crate::feed::payload::{PayloadId, PayloadState};
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
 use crate::store;
+use crate::store::ledger::chores::Chore;
 use crate::store::ledger::configure::Registered;
 use crate::store::ledger::history::{
     AttemptRow, Count, Filter, PayloadRow, ResendRow, SetAsideRow, Standing,
@@ -150,10 +151,16 @@ pub async fn status(
 ) -> Result<api::Status, Error> {
     let facts = Facts::gather(source, ground, queue.newest()).await?;
     let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
-    Ok(status_of(ground, &facts, &overview))
+    let maintenance = maintenance(source).await?;
+    Ok(status_of(ground, &facts, &overview, maintenance))
 }
 
-fn status_of(ground: &Ground, facts: &Facts, overview: &Overview) -> api::Status {
+fn status_of(
+    ground: &Ground,
+    facts: &Facts,
+    overview: &Overview,
+    maintenance: api::Maintenance,
+) -> api::Status {
     let waiting = overview.waiting.iter().map(|(order_type, waiting)| {
         let waiting = api::Waiting {
             count: waiting.count.count,
@@ -180,6 +187,7 @@ fn status_of(ground: &Ground, facts: &Facts, overview: &Overview) -> api::Status
             unclaimed: overview.unclaimed.count,
             or_more: cut(&counts),
         },
+        maintenance,
         webhooks: facts.webhooks(ground, overview),
     }
 }
@@ -220,8 +228,31 @@ pub async fn measured(
     });
     Ok(Measured {
         lanes: lanes.collect(),
-        status: status_of(ground, &facts, &overview),
+        status: status_of(ground, &facts, &overview, maintenance(source).await?),
     })
+}
+
+async fn maintenance(source: &impl Source) -> Result<api::Maintenance, Error> {
+    source
+        .ask(|ledger| {
+            let mut chores = Vec::new();
+            for chore in Chore::ALL {
+                let course = ledger.chore(chore)?;
+                chores.extend(course.map(|course| api::Chore {
+                    chore: chore.as_str().to_owned(),
+                    begun_at: course.begun_at,
+                    ended_at: course.ended_at,
+                    success_at: course.success_at,
+                    done: course.words,
+                    failure: course.failure,
+                }));
+            }
+            Ok(api::Maintenance {
+                pruned_up_to: ledger.pruned_up_to()?.0,
+                chores,
+            })
+        })
+        .await
 }
 
 /// The answer to `GET /v1/webhooks`.

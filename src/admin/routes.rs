@@ -121,6 +121,7 @@ pub(super) fn router(desk: Desk, granted: Grants, stopping: watch::Receiver<bool
             acts::test,
         )
         .call(&post, "/v1/reload", Role::Admin, reload)
+        .call(&post, "/v1/backup", Role::Admin, back_up)
         .call(&post, "/v1/adopt-queue", Role::Admin, adopt_queue);
     let gate = Gate {
         calls: Arc::new(calls.known),
@@ -148,6 +149,14 @@ async fn reload(State(desk): State<Desk>, Sent(asked): Sent<api::Reload>) -> Res
         .await?;
     let told = if dry_run { "would reload" } else { "reloaded" };
     Ok(Answer::of(&reloaded).told(told))
+}
+
+async fn back_up(
+    State(desk): State<Desk>,
+    Sent(acts::Nothing {}): Sent<acts::Nothing>,
+) -> Result<Answer, Error> {
+    let backup = desk.ask(async |operator| operator.back_up().await).await?;
+    Ok(Answer::of(&backup).told(format!("backed up to {}", backup.folder)))
 }
 
 async fn adopt_queue(

@@ -1,14 +1,18 @@
 //! `orderfeed check`: whether the configuration is right, and what it would do.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
+use std::path::Path;
 
 use super::{ConfigPlace, Exit, Failure};
 use crate::admin::api::{Becomes, Planned};
+use crate::clock::Reading;
 use crate::config::Config;
 use crate::daemon::Stores;
 use crate::feed::order::OrderType;
 use crate::sender::reach;
-use crate::store::{self, files};
+use crate::store::ledger::Ledger;
+use crate::store::queue::Queue;
+use crate::store::{self, deep, files};
 
 /// Check the configuration, and say what it would do; nothing is sent
 #[derive(Debug, clap::Args)]
@@ -16,6 +20,9 @@ pub(super) struct Args {
     /// Also open a connection to each webhook; nothing is sent over it
     #[arg(long)]
     connect: bool,
+    /// Also read all of queue and ledger: whether they are sound, and agree; the daemon must be stopped
+    #[arg(long)]
+    deep: bool,
 }
 
 pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
@@ -30,6 +37,9 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
     }
     for obstacle in files::obstacles_for_producers(&config.queue.path) {
         writeln!(out, "note: {obstacle}")?;
+    }
+    if args.deep {
+        deep(&mut out, &config)?;
     }
     let previews = match Stores::open(&config.queue.path, &config.ledger.path) {
         Ok(stores) => Some(stores.preview(&config)?),
@@ -90,6 +100,57 @@ pub(super) fn describe(out: &mut impl Write, planned: &Planned) -> std::io::Resu
         write!(out, "; {trouble}")?;
     }
     writeln!(out)
+}
+
+/// Reads both files from end to end.
+fn deep(out: &mut impl Write, config: &Config) -> Result<(), Failure> {
+    let mut ledger = Ledger::open(&config.ledger.path, &Reading::take())?;
+    let mut problems = Vec::new();
+    let mut looked = |problems: &mut Vec<String>, what: &str, found: Vec<String>| {
+        if found.is_empty() {
+            writeln!(out, "{what}: sound")?;
+        }
+        problems.extend(
+            found
+                .into_iter()
+                .map(|problem| format!("{what}: {problem}")),
+        );
+        out.flush()
+    };
+    let path = |path: &Path| path.display().to_string();
+    looked(
+        &mut problems,
+        &path(&config.ledger.path),
+        deep::ledger(&ledger)?,
+    )?;
+    let mut queue = Queue::open(&config.queue.path)?;
+    queue.look(ledger.clock().now())?;
+    looked(
+        &mut problems,
+        &path(&config.queue.path),
+        deep::queue(&queue)?,
+    )?;
+    if problems.is_empty() {
+        let mut err = std::io::stderr();
+        let is_terminal = err.is_terminal();
+        let found = deep::both(&ledger, &queue, |payloads| {
+            if is_terminal {
+                drop(write!(err, "\r{payloads} payloads\u{1b}[K\r"));
+            }
+        })?;
+        looked(&mut problems, "payloads and their orders", found)?;
+    }
+    if problems.is_empty() {
+        ledger.keep_clock(&Reading::take())?;
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Damaged,
+        format!(
+            "{}\nKeep a copy of both files as they are, and restore a backup: `orderfeed restore FOLDER`",
+            problems.join("\n")
+        ),
+    ))
 }
 
 /// Reaches each webhook, one after another.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ask::Asked;
 use super::table::{View, number, orders, tame};
 use super::{ConfigPlace, Exit, Failure};
-use crate::admin::api::explain::{QueueStatus, Status, Webhook};
+use crate::admin::api::explain::{Maintenance, QueueStatus, Status, Webhook};
 use crate::admin::explain;
 
 /// Show what goes on: what waits, where each webhook stands and why, and what happens next
@@ -72,6 +72,7 @@ fn shown(status: &Status, view: &View) -> String {
         None => "No daemon runs: nothing is sent. `orderfeed run` or `systemctl start orderfeed` starts it.\n".to_owned(),
     };
     text.push_str(&waiting(&status.queue, view));
+    text.push_str(&chores(&status.maintenance, view));
     if !status.webhooks.is_empty() {
         text.push('\n');
         text.push_str(&webhooks(&status.webhooks, view));
@@ -111,6 +112,28 @@ fn waiting(queue: &QueueStatus, view: &View) -> String {
             );
         }
         text.push('\n');
+    }
+    text
+}
+
+/// How pruning and the backup went last.
+fn chores(maintenance: &Maintenance, view: &View) -> String {
+    let mut text = String::new();
+    for chore in &maintenance.chores {
+        let name = format!("{}:", chore.chore);
+        let (begun, done) = (view.time(chore.begun_at), chore.done.as_deref().map(tame));
+        let _ = match (&chore.failure, chore.ended_at, chore.success_at) {
+            (Some(failure), Some(_), _) => {
+                writeln!(text, "{name:<10} FAILED at {begun}: {}", tame(failure))
+            }
+            (_, Some(_), Some(at)) => writeln!(
+                text,
+                "{name:<10} {}, at {}",
+                done.unwrap_or_default(),
+                view.time(at)
+            ),
+            _ => writeln!(text, "{name:<10} begun at {begun}, and not ended yet"),
+        };
     }
     text
 }
@@ -229,6 +252,12 @@ fn judged(status: &Status) -> (Level, String) {
                 Level::Warning,
                 format!("failed payloads of {}: {}", webhook.name, webhook.failed),
             ));
+        }
+    }
+    for chore in &status.maintenance.chores {
+        if let (Some(failure), Some(_)) = (&chore.failure, chore.ended_at) {
+            let what = format!("the last {} failed: {}", chore.chore, tame(failure));
+            found.push((Level::Warning, what));
         }
     }
     if status.queue.set_aside > 0 {

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::needs_restart;
 use super::operator::Hand;
 use super::shell::Shared;
+use super::upkeep::AskedBackup;
 use crate::admin::api::{self, Error, act};
 use crate::admin::desk::{Ground, Operator, Task};
 use crate::clock::WallTime;
@@ -27,6 +28,7 @@ pub(super) struct Front {
     shared: Shared,
     config: watch::Receiver<Arc<Config>>,
     reloads: mpsc::Sender<Reload>,
+    backups: mpsc::Sender<AskedBackup>,
     started_at: WallTime,
 }
 
@@ -35,11 +37,13 @@ impl Front {
         shared: Shared,
         config: watch::Receiver<Arc<Config>>,
         reloads: mpsc::Sender<Reload>,
+        backups: mpsc::Sender<AskedBackup>,
     ) -> Self {
         Self {
             shared,
             config,
             reloads,
+            backups,
             started_at: WallTime::now(),
         }
     }
@@ -132,6 +136,16 @@ impl Operator for Front {
     ) -> Task<Result<act::Withdrawn, Error>> {
         let hand = self.hand();
         Box::pin(async move { hand.withdraw(&tracking_number, &ask, granted).await })
+    }
+
+    fn back_up(&self) -> Task<Result<api::BackedUp, Error>> {
+        let backups = self.backups.clone();
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let gone = |()| Error::stopping();
+            backups.send(reply).await.map_err(|_| gone(()))?;
+            answer.await.map_err(|_| gone(()))?
+        })
     }
 
     fn reload(&self, dry_run: bool) -> Task<Result<api::Reloaded, Error>> {

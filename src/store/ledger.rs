@@ -4,15 +4,18 @@
 //! lane changes, and is written whole or not at all. Nothing here decides anything.
 
 pub mod adopt;
+pub mod chores;
 pub mod configure;
 pub mod errands;
 pub mod history;
 mod lookup;
+pub mod prune;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params, params};
@@ -68,7 +71,7 @@ pub fn create(
 /// The open ledger; nobody else has it.
 #[derive(Debug)]
 pub struct Ledger {
-    conn: Connection,
+    pub(super) conn: Connection,
     path: PathBuf,
     /// Another file under this name is another ledger.
     file: files::Identity,
@@ -80,6 +83,8 @@ pub struct Ledger {
     queue_id: String,
     queue_generation: i64,
     last_sealed: Option<PayloadId>,
+    /// For copies. Closed after the connection, as fields are dropped in their order.
+    image: Arc<File>,
     /// Held locked for as long as the ledger is open.
     _lock: File,
 }
@@ -209,17 +214,21 @@ impl Ledger {
     pub fn open(path: &Path, reading: &Reading) -> Result<Self, Error> {
         files::look_at(path)?;
         let lock = lock(path)?;
+        // Before SQLite has it: see `chores::Image`.
+        let image = match File::open(path) {
+            Ok(image) => Some(Arc::new(image)),
+            // What is wrong is told below.
+            Err(_) => None,
+        };
         let conn = files::open(KIND, path)?;
+        let Some(image) = image else {
+            return Err(Error::Missing(path.to_owned()));
+        };
         // The WAL keeps its size when it starts over: room in which outcomes can be written
         // when the disk is full.
         conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
             .during("opening", path)?;
-        // It starts over well before it outgrows that, whatever the size of the ledger's pages.
-        let page_bytes: i64 = conn
-            .pragma_query_value(None, "page_size", |row| row.get(0))
-            .during("opening", path)?;
-        conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_KEPT / 2 / page_bytes)
-            .during("opening", path)?;
+        autocheckpoint(&conn).during("opening", path)?;
         let file = files::identity(path)?;
         let mut ledger = conn
             .query_row(
@@ -243,6 +252,7 @@ impl Ledger {
                 queue_id,
                 queue_generation,
                 last_sealed: None,
+                image,
                 _lock: lock,
             })?;
         ledger
@@ -416,9 +426,15 @@ impl Ledger {
         Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
     }
 
-    /// Whether it knows the payload.
-    pub fn has_payload(&self, payload_id: PayloadId) -> Result<bool, Error> {
-        self.payload(payload_id).map(|payload| payload.is_some())
+    /// Whether it knows the payload, or may have known it and pruned it since.
+    pub fn has_known(&self, payload_id: PayloadId) -> Result<bool, Error> {
+        let forgotten_ms: i64 = self
+            .conn
+            .query_row("SELECT forgotten_ms FROM ledger WHERE id = 1", [], |row| {
+                row.get(0)
+            })
+            .during("reading what was pruned", &self.path)?;
+        Ok(payload_id.made_at().ms() <= forgotten_ms || self.payload(payload_id)?.is_some())
     }
 
     /// A payload as it was sealed.
@@ -472,7 +488,8 @@ impl Ledger {
         let latest_ms: i64 = self.conn.query_row(
             "SELECT max(
                 coalesce((SELECT max(max(coalesce(last_ended_ms, 0), coalesce(failing_since_ms, 0), coalesce(standing_since_ms, 0))) FROM webhooks), 0),
-                coalesce((SELECT max(adopted_ms) FROM adoptions), 0))",
+                coalesce((SELECT max(adopted_ms) FROM adoptions), 0),
+                coalesce((SELECT max(noticed_ms) FROM milestones), 0))",
             [],
             |row| row.get(0),
         )?;
@@ -505,12 +522,18 @@ const CLOCK_DRIFT_MS_MAX: u64 = 1_000;
 /// The WAL keeps this much of its size when it starts over.
 const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
 
+/// The WAL starts over well before it outgrows what is kept of it, whatever the size of the ledger's pages.
+fn autocheckpoint(conn: &Connection) -> rusqlite::Result<()> {
+    let page_bytes: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_KEPT / 2 / page_bytes)
+}
+
 /// The lock is tried for so long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes the lock beside the ledger, or says who has it. The ledger's own locks would keep a
 /// second daemon out as well, but tell nobody whose they are.
-fn lock(path: &Path) -> Result<File, Error> {
+pub fn lock(path: &Path) -> Result<File, Error> {
     let lock_path = files::with_suffix(path, ".lock");
     let mut file = OpenOptions::new()
         .read(true)

@@ -13,6 +13,12 @@ CREATE TABLE ledger (
     created_at       INTEGER NOT NULL,
     -- The first webhooks of this ledger begin after this order: 0, unless adopt-queue said so.
     first_cursor     INTEGER NOT NULL DEFAULT 0,
+    -- Orders up to this one are done with, for good: they are deleted from the queue, or about to be.
+    pruned_up_to     INTEGER NOT NULL DEFAULT 0,
+    -- Payloads that were sealed up to then, on the ledger's clock, may be deleted.
+    forgotten_ms     INTEGER NOT NULL DEFAULT -1,
+    -- When this file was copied from a ledger: it must be restored before it is used. NULL: it is no copy.
+    copied_at        INTEGER,
     -- The ledger's clock showed clock_ms in this boot, at this reading of the others.
     clock_ms         INTEGER NOT NULL,
     boot_id          TEXT    NOT NULL,
@@ -26,6 +32,8 @@ CREATE TABLE webhooks (
     name           TEXT    NOT NULL UNIQUE,
     -- NULL while the configuration has it.
     removed_at     INTEGER,
+    -- When pruning first saw that, on the ledger's clock.
+    removed_ms     INTEGER,
     -- How far it has come with each order type.
     purchase_order_cursor      INTEGER NOT NULL,
     purchase_order_unpark      INTEGER,
@@ -215,4 +223,27 @@ CREATE TABLE set_aside (
     reason           TEXT    NOT NULL,
     noticed_at       INTEGER NOT NULL,
     PRIMARY KEY (queue_generation, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Which order was the newest that was noticed, now and then: so the age of orders is told by the ledger's clock, and not
+-- by what their producers say.
+CREATE TABLE milestones (
+    noticed_ms INTEGER PRIMARY KEY,
+    noticed_at INTEGER NOT NULL,
+    newest_seq INTEGER NOT NULL
+) STRICT;
+
+-- What the daemon does for itself: how it went last.
+CREATE TABLE chores (
+    -- prune, backup
+    chore      TEXT    NOT NULL PRIMARY KEY,
+    begun_at   INTEGER NOT NULL,
+    -- NULL: it is under way, or was cut off.
+    ended_at   INTEGER,
+    -- When it last succeeded.
+    success_at INTEGER,
+    -- What came of it, in words.
+    words      TEXT,
+    -- Why it failed; NULL: it did not.
+    failure    TEXT
 ) STRICT, WITHOUT ROWID;

@@ -1,11 +1,12 @@
 //! `queue.db`: what producers wrote, read in the order in which it entered.
 //!
 //! Other people's programs write this file, so its rows are foreign until they are parsed. The
-//! daemon only reads it, but for one row that says which ledger feeds from it. Nothing here
+//! daemon only reads it, but for one row that says which ledger feeds from it, and deletes what is done with ([`prune`]). Nothing here
 //! decides what is sent; nothing here is remembered that the files do not hold, but for when an
 //! order was noticed.
 
 mod glance;
+pub mod prune;
 pub mod reader;
 pub mod rules;
 mod wal;
@@ -68,7 +69,7 @@ pub fn create(path: &Path, queue_id: &str) -> Result<(), Error> {
 /// The open queue.
 #[derive(Debug)]
 pub struct Queue {
-    conn: Connection,
+    pub(super) conn: Connection,
     path: PathBuf,
     /// Another file under this name is another queue.
     file: files::Identity,
@@ -324,6 +325,11 @@ impl Queue {
         self.visible = newest;
         self.uncopied = true;
         Ok(changed)
+    }
+
+    /// Nothing but the connection.
+    pub fn into_connection(self) -> Connection {
+        self.conn
     }
 
     /// A connection of its own for telling whether others committed.

@@ -50,6 +50,12 @@ CREATE TABLE withdrawals (
     withdrawn_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 
+-- Empty, but for the daemon's own transactions that prune: orders up to this one may be deleted while the row is there,
+-- and it is gone again before the transaction ends. So nobody deletes an order by accident.
+CREATE TABLE prunings (
+    up_to INTEGER NOT NULL
+);
+
 -- What can be told without reading the JSON. It must be told *before* the insert: OR IGNORE drops a row with a NULL,
 -- and OR REPLACE deletes the row in its way (without firing DELETE triggers), before any AFTER trigger runs.
 --
@@ -172,7 +178,8 @@ END;
 
 CREATE TRIGGER orders_before_delete BEFORE DELETE ON orders
 BEGIN
-    SELECT RAISE(ABORT, 'orders: an order is never deleted; withdraw it instead: INSERT INTO withdrawals (seq) VALUES (...)');
+    SELECT RAISE(ABORT, 'orders: an order is never deleted; withdraw it instead: INSERT INTO withdrawals (seq) VALUES (...)')
+    WHERE NOT EXISTS (SELECT 1 FROM prunings WHERE OLD.seq <= up_to);
 END;
 
 -- An order whose statement has not ended is in orders and not yet in sqlite_sequence: so only the trigger above gets
@@ -191,7 +198,8 @@ END;
 
 CREATE TRIGGER tracking_numbers_before_delete BEFORE DELETE ON tracking_numbers
 BEGIN
-    SELECT RAISE(ABORT, 'tracking_numbers: leave this table alone; the queue fills it from the orders');
+    SELECT RAISE(ABORT, 'tracking_numbers: leave this table alone; the queue fills it from the orders')
+    WHERE NOT EXISTS (SELECT 1 FROM prunings WHERE OLD.seq <= up_to);
 END;
 
 CREATE TRIGGER withdrawals_before_insert BEFORE INSERT ON withdrawals
@@ -230,5 +238,6 @@ END;
 
 CREATE TRIGGER withdrawals_before_delete BEFORE DELETE ON withdrawals
 BEGIN
-    SELECT RAISE(ABORT, 'withdrawals: a withdrawal is never changed or taken back; queue the order again instead');
+    SELECT RAISE(ABORT, 'withdrawals: a withdrawal is never changed or taken back; queue the order again instead')
+    WHERE NOT EXISTS (SELECT 1 FROM prunings WHERE OLD.seq <= up_to);
 END;

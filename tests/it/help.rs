@@ -772,3 +772,13 @@ fn man() {
               Print help (see a summary with '-h')
     ");
 }
+
+#[test]
+fn backup() {
+    insta::assert_snapshot!(help(&["backup"]), @"");
+}
+
+#[test]
+fn restore() {
+    insta::assert_snapshot!(help(&["restore"]), @"");
+}

@@ -19,6 +19,7 @@
 //! - `regressions`: what went wrong once
 //! - `starting`: files that are missing, foreign, older, or held
 //! - `faults`: disks that are full, fail, or are read-only, clocks that jump, files that others hold
+//! - `upkeep`: pruning, backups, going back to one, and whether the files are sound
 //! - `power_cut`: what is left when the power goes
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -50,3 +51,4 @@ mod resending;
 mod starting;
 mod stopping;
 mod support;
+mod upkeep;

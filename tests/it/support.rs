@@ -72,8 +72,14 @@ impl Site {
 
     /// Replaces the configuration, with another poll interval.
     pub(crate) fn configure_polling(&self, webhooks: &str, poll_interval: &str) {
+        // Nothing is put anywhere else.
+        let maintenance = if webhooks.contains("[maintenance]") {
+            ""
+        } else {
+            "[maintenance]\nbackup_dir = \"backups\"\n"
+        };
         let text = format!(
-            "[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n[admin]\nsocket = \"admin.sock\"\n{webhooks}"
+            "{maintenance}[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n[admin]\nsocket = \"admin.sock\"\n{webhooks}"
         );
         fs::write(self.config(), text).unwrap();
     }

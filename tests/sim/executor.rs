@@ -14,6 +14,7 @@ use orderfeed::store::ledger::WebhookId;
 use crate::audit;
 use crate::dice::Dice;
 use crate::oracle::Stats;
+use crate::pruner;
 use crate::shell::SimShell;
 use crate::world::{Applied, World};
 
@@ -34,6 +35,7 @@ pub(crate) fn run(seed: u64, folder: &Path) -> Stats {
         world: Rc::new(RefCell::new(World::new(folder, dice))),
         lanes: BTreeMap::new(),
         reload: Reload::None,
+        pruning: None,
     };
     for _ in 0..steps {
         executor.step();
@@ -52,6 +54,7 @@ struct Executor {
     world: Rc<RefCell<World>>,
     lanes: BTreeMap<WebhookId, LaneTask>,
     reload: Reload,
+    pruning: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// How far a reload has come; lanes go on between its steps.
@@ -83,6 +86,7 @@ impl Executor {
             160..165 => self.world.borrow_mut().mark(),
             165..230 => self.go_on_reloading(),
             230..250 => self.world.borrow_mut().operate(),
+            250..330 => self.go_on_pruning(),
             _ => {
                 if !self.poll_some_lane() {
                     self.let_time_pass(true);
@@ -193,6 +197,7 @@ impl Executor {
     }
 
     fn kill(&mut self) {
+        self.cut_off_pruning();
         self.lanes.clear();
         self.reload = Reload::None;
         let mut world = self.world.borrow_mut();
@@ -202,6 +207,7 @@ impl Executor {
     }
 
     fn lose_power(&mut self) {
+        self.cut_off_pruning();
         self.lanes.clear();
         self.reload = Reload::None;
         let mut world = self.world.borrow_mut();
@@ -211,6 +217,7 @@ impl Executor {
 
     /// SIGTERM: what is in flight may finish; unless a kill comes first.
     fn stop(&mut self) {
+        self.cut_off_pruning();
         self.reload = Reload::None;
         {
             let mut world = self.world.borrow_mut();
@@ -223,6 +230,24 @@ impl Executor {
             }
         }
         self.world.borrow_mut().close();
+    }
+
+    /// Pruning begins, or takes its next step.
+    fn go_on_pruning(&mut self) {
+        let begin = || -> Pin<Box<dyn Future<Output = ()>>> {
+            Box::pin(pruner::run(Rc::clone(&self.world)))
+        };
+        let mut pruning = self.pruning.take().unwrap_or_else(begin);
+        let polled = pruning
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        self.pruning = polled.is_pending().then_some(pruning);
+    }
+
+    fn cut_off_pruning(&mut self) {
+        if self.pruning.take().is_some() {
+            self.world.borrow_mut().stats().count("pruning cut off");
+        }
     }
 
     // The configuration.

@@ -13,6 +13,7 @@
 //! - [`operator`]: who resends, discards, pauses and resumes
 //! - [`world`]: the two real files, and all that the lanes share
 //! - [`shell`]: a lane's way to the world, with a pause before and after everything it does
+//! - [`pruner`]: the daemon's pruning, cut off between any two steps as well
 //! - [`executor`]: who takes the next step
 //! - [`oracle`]: what must hold; [`audit`]: what the ledger's file says in the end
 //!
@@ -27,6 +28,7 @@ mod executor;
 mod operator;
 mod oracle;
 mod producer;
+mod pruner;
 mod receiver;
 mod shell;
 mod world;
@@ -44,7 +46,7 @@ use world::trace;
 const SEEDS: u64 = 320;
 
 /// What must have happened, over all seeds: faults that do not bite prove nothing.
-const MUST_HAPPEN: [&str; 38] = [
+const MUST_HAPPEN: [&str; 42] = [
     "killed",
     "power cut",
     "power cut lost orders",
@@ -83,6 +85,10 @@ const MUST_HAPPEN: [&str; 38] = [
     "superseded when about to be sent",
     "failed, and delivered under other ids",
     "payloads sent while a resend waits",
+    "pruned orders",
+    "pruned to the end",
+    "pruning cut off",
+    "webhooks forgotten",
 ];
 
 #[test]

@@ -59,7 +59,12 @@ impl World {
             .ledger
             .record_of(id)
             .expect("the ledger answers");
-        Some(record.expect("a payload that was sealed"))
+        let sent = &self.oracle.payloads[&id];
+        assert!(
+            record.is_some() || sent.is_pruned(&self.producers),
+            "{id} was sealed, and not pruned"
+        );
+        record
     }
 
     fn discard(&mut self, webhook_id: WebhookId) {
@@ -91,6 +96,10 @@ impl World {
         let Some(record) = self.some_record(webhook_id) else {
             return;
         };
+        let pruned_up_to = self.life().ledger.pruned_up_to();
+        if record.payload.members.first() <= pruned_up_to.expect("the ledger answers") {
+            return self.stats().count("resend refused: pruned");
+        }
         if record.is_in_flight() {
             return self.stats().count("resend refused: in flight");
         }

@@ -28,6 +28,7 @@ use orderfeed::store::queue::Pick;
 use crate::administrator::{Hook, Select, rules};
 use crate::clock::Clocks;
 use crate::producer::{Extent, Producers, SimOrder};
+use crate::pruner::RETENTION;
 
 /// How often what happened: a simulation in which nothing goes wrong proves nothing.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,8 @@ pub(crate) struct Oracle {
     noticed: Extent,
     /// When each order was noticed by the daemon that runs, by its place in the queue.
     noticed_at: Vec<Timestamp>,
+    /// When it was first noticed by any.
+    first_noticed_at: Vec<Timestamp>,
     clock: LedgerClock,
 }
 
@@ -84,11 +87,22 @@ pub(crate) struct Sent {
     requests: u32,
 }
 
+impl Sent {
+    /// Whether all its orders are gone.
+    pub(crate) fn is_pruned(&self, producers: &Producers) -> bool {
+        self.seqs.iter().all(|&seq| producers.is_pruned(seq))
+    }
+}
+
 /// What the oracle knows of a webhook.
 #[derive(Debug, Default)]
 struct Model {
     /// Orders after this one may be its own (D27).
     start_after: i64,
+    /// Since when, at the latest, the configuration does not have it.
+    absent_since: Option<Timestamp>,
+    /// Its place was given up: it was removed long ago (D27).
+    forgotten: bool,
     /// From which seq on which selection was in force (D25).
     epochs: Vec<(i64, Select)>,
     /// Each of its orders that is in a payload.
@@ -326,6 +340,9 @@ impl Oracle {
     pub(crate) fn noticed(&mut self, extent: Extent, now: Timestamp) {
         self.noticed = extent;
         self.noticed_at.resize(extent.orders, now);
+        if self.first_noticed_at.len() < extent.orders {
+            self.first_noticed_at.resize(extent.orders, now);
+        }
     }
 
     pub(crate) const fn has_noticed(&self) -> Extent {
@@ -439,6 +456,90 @@ impl Oracle {
                     order.number
                 );
             }
+        }
+    }
+
+    // Pruning.
+
+    /// An order is gone from the queue: nobody needed it any more.
+    pub(crate) fn pruned(
+        &mut self,
+        seq: i64,
+        set_aside: bool,
+        now: Timestamp,
+        producers: &Producers,
+    ) {
+        self.stats.count("pruned orders");
+        let order = order_of(producers, seq);
+        let place = usize::try_from(seq - 1).expect("a place");
+        let noticed = self.first_noticed_at[place];
+        assert!(
+            now - noticed >= RETENTION,
+            "order {seq} is pruned {:?} after it was noticed",
+            now - noticed
+        );
+        let withdrawn = producers.is_withdrawn(seq, producers.extent());
+        assert!(
+            withdrawn || !set_aside,
+            "order {seq} was set aside, and is pruned"
+        );
+        for (webhook_id, model) in self.hooks.iter().filter(|(_, model)| !model.forgotten) {
+            assert!(
+                model.carried.contains_key(&order.number) || withdrawn || !model.owns(seq, order),
+                "D18: order {seq} is pruned, and was never sent to {webhook_id:?}"
+            );
+        }
+        for (id, sent) in self
+            .payloads
+            .iter()
+            .filter(|(_, sent)| sent.seqs.contains(&seq))
+        {
+            if self.hooks[&sent.webhook_id].forgotten {
+                continue;
+            }
+            assert!(
+                matches!(
+                    sent.state,
+                    PayloadState::Delivered | PayloadState::Discarded
+                ),
+                "D11: order {seq} is pruned, and {id} is {:?}",
+                sent.state
+            );
+            assert!(
+                now - id.made_at() >= RETENTION,
+                "order {seq} of {id} is pruned early"
+            );
+            let errands = &self.hooks[&sent.webhook_id].course.errands;
+            assert!(
+                !errands.contains_key(id),
+                "D20: order {seq} is pruned, and {id} is to be resent"
+            );
+        }
+    }
+
+    /// These webhooks still have a place in the ledger.
+    pub(crate) fn remain(&mut self, known: impl Iterator<Item = WebhookId>, now: Timestamp) {
+        let known: Vec<WebhookId> = known.collect();
+        for (webhook_id, model) in &mut self.hooks {
+            if model.forgotten || known.contains(webhook_id) {
+                continue;
+            }
+            let absent = model.absent_since.map(|since| now - since);
+            assert!(
+                absent.is_some_and(|absent| absent >= RETENTION),
+                "D27: {webhook_id:?} lost its place, absent for {absent:?}"
+            );
+            let failed =
+                |sent: &&Sent| sent.webhook_id == *webhook_id && sent.state == PayloadState::Failed;
+            assert!(
+                model.course.head.is_none()
+                    && model.course.errands.is_empty()
+                    && !self.payloads.values().any(|sent| failed(&sent)),
+                "D11: {webhook_id:?} lost its place with a payload that is not done"
+            );
+            model.forgotten = true;
+            self.by_name.retain(|_, id| id != webhook_id);
+            self.stats.count("webhooks forgotten");
         }
     }
 
@@ -849,10 +950,17 @@ impl Oracle {
         &mut self,
         hooks: &[Hook],
         newest: Seq,
+        pruned_up_to: Seq,
+        now: Timestamp,
         registered: &BTreeMap<WebhookName, Registered>,
     ) {
-        let is_new = self.hooks.is_empty();
-        self.present.clear();
+        let is_new = self.hooks.values().all(|model| model.forgotten);
+        for webhook_id in self.present.drain(..) {
+            self.hooks
+                .get_mut(&webhook_id)
+                .expect("a registered webhook")
+                .absent_since = Some(now);
+        }
         for hook in hooks {
             let name: WebhookName = hook.name.parse().expect("a name");
             let known = self.by_name.get(&hook.name).copied().or_else(|| {
@@ -871,7 +979,7 @@ impl Oracle {
                 (Registered::Known(found, ..), None, Some(start)) => {
                     assert!(!self.hooks.contains_key(found), "D27: {name} is new");
                     let start_after = match start {
-                        Start::Oldest => 0,
+                        Start::Oldest => pruned_up_to.0,
                         Start::Now => newest.0,
                     };
                     let model = Model {
@@ -890,6 +998,7 @@ impl Oracle {
             };
             self.by_name.insert(hook.name.clone(), webhook_id);
             self.present.push(webhook_id);
+            self.model(webhook_id).absent_since = None;
             let epochs = &mut self.model(webhook_id).epochs;
             if epochs
                 .last()
@@ -1646,6 +1755,9 @@ impl Oracle {
                 carried, copies, ..
             } = &self.hooks[&webhook_id];
             for (seq, order) in (1..).zip(producers.orders()) {
+                if producers.is_pruned(seq) {
+                    continue;
+                }
                 let holds = |id: &&PayloadId| self.payloads[*id].seqs.contains(&seq);
                 let copies = copies.iter().filter(holds);
                 let mut payloads: Vec<PayloadId> = carried
@@ -1688,7 +1800,11 @@ impl Oracle {
             .filter(|(seq, order)| {
                 let covered = current.is_some_and(|select| select.covers(order.order_type));
                 let withdrawn = producers.is_withdrawn(*seq, noticed);
-                order.broken && covered && !withdrawn && *seq > model.start_after
+                order.broken
+                    && covered
+                    && !withdrawn
+                    && !producers.is_pruned(*seq)
+                    && *seq > model.start_after
             })
             .map(|(seq, _)| seq)
             .collect()

@@ -3,6 +3,7 @@
 //! What they committed is kept here as a history, too: after a power cut the queue's file is
 //! made again from as much of it as survived.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -42,6 +43,8 @@ pub(crate) enum Transaction {
     Withdrawal(i64),
     /// The daemon's own: how far the ledger came.
     Mark(Option<String>),
+    /// The daemon's own: these are done with.
+    Pruned(Vec<i64>),
 }
 
 /// How far the queue's history goes: orders and withdrawals.
@@ -63,6 +66,8 @@ pub(crate) struct Producers {
     orders: Vec<SimOrder>,
     /// The seqs that were taken back, in that order.
     withdrawals: Vec<i64>,
+    /// The seqs that the daemon has pruned.
+    pruned: BTreeSet<i64>,
 }
 
 impl Producers {
@@ -76,6 +81,7 @@ impl Producers {
             next_number: 1,
             orders: Vec::new(),
             withdrawals: Vec::new(),
+            pruned: BTreeSet::new(),
         };
         producers.mark(None);
         producers.connect();
@@ -182,6 +188,7 @@ impl Producers {
             Transaction::Orders(orders) => self.orders.extend_from_slice(orders),
             Transaction::Withdrawal(seq) => self.withdrawals.push(*seq),
             Transaction::Mark(_) => {}
+            Transaction::Pruned(seqs) => self.pruned.extend(seqs),
         }
         self.history.push(transaction);
     }
@@ -195,6 +202,27 @@ impl Producers {
         }
     }
 
+    /// The seqs that the daemon has pruned since this was asked last; it waited for the disk.
+    pub(crate) fn notice_pruned(&mut self) -> Vec<i64> {
+        let conn = self.conn.as_ref().expect("the power is on");
+        let mut statement = conn.prepare_cached("SELECT seq FROM orders").expect("SQL");
+        let rows = statement.query_map([], |row| row.get(0)).expect("orders");
+        let there: BTreeSet<i64> = rows.collect::<Result<_, _>>().expect("orders");
+        let newest = i64::try_from(self.orders.len()).expect("few orders");
+        let gone = (1..=newest).filter(|seq| !there.contains(seq) && !self.pruned.contains(seq));
+        let gone: Vec<i64> = gone.collect();
+        drop(statement);
+        if !gone.is_empty() {
+            self.remember(Transaction::Pruned(gone.clone()));
+            self.durable = self.history.len();
+        }
+        gone
+    }
+
+    pub(crate) fn is_pruned(&self, seq: i64) -> bool {
+        self.pruned.contains(&seq)
+    }
+
     /// The daemon synced the queue when it held this much.
     pub(crate) fn synced(&mut self, extent: Extent) {
         let mut at = Extent::default();
@@ -203,7 +231,7 @@ impl Producers {
             match transaction {
                 Transaction::Orders(orders) => at.orders += orders.len(),
                 Transaction::Withdrawal(_) => at.withdrawals += 1,
-                Transaction::Mark(_) => continue,
+                Transaction::Mark(_) | Transaction::Pruned(_) => continue,
             }
             if at.orders <= extent.orders && at.withdrawals <= extent.withdrawals {
                 durable = index + 1;
@@ -217,6 +245,7 @@ impl Producers {
         let kept = self.durable + dice.below(self.history.len() - self.durable + 1);
         let before = std::mem::take(&mut self.orders);
         self.withdrawals.clear();
+        self.pruned.clear();
         let mut history = std::mem::take(&mut self.history);
         history.truncate(kept);
         for transaction in history {
@@ -270,6 +299,19 @@ fn write(conn: &Connection, transaction: &Transaction) {
         Transaction::Withdrawal(seq) => {
             conn.execute("INSERT INTO withdrawals (seq) VALUES (?1)", [seq])
                 .expect("the queue takes the withdrawal");
+        }
+        Transaction::Pruned(seqs) => {
+            let run = |sql: &str, seq: i64| conn.execute(sql, [seq]).expect("the queue is pruned");
+            for &seq in seqs {
+                run("INSERT INTO prunings (up_to) VALUES (?1)", seq);
+                run("DELETE FROM tracking_numbers WHERE seq = ?1", seq);
+                run(
+                    "DELETE FROM withdrawals WHERE seq = ?1 AND withdrawal < (SELECT max(withdrawal) FROM withdrawals)",
+                    seq,
+                );
+                run("DELETE FROM orders WHERE seq = ?1", seq);
+                run("DELETE FROM prunings WHERE up_to = ?1", seq);
+            }
         }
         Transaction::Mark(last_payload_id) => {
             conn.execute(

@@ -312,11 +312,11 @@ fn parked_of(
 }
 
 /// Gives way once.
-fn pause() -> Pause {
+pub(crate) fn pause() -> Pause {
     Pause { passed: false }
 }
 
-struct Pause {
+pub(crate) struct Pause {
     passed: bool,
 }
 

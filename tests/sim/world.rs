@@ -245,7 +245,10 @@ impl World {
             .ledger
             .configure(&configured, newest, wall)
             .expect("the ledger takes the configuration");
-        self.oracle.configured(&hooks, newest, &registered);
+        let pruned_up_to = life.ledger.pruned_up_to().expect("the ledger answers");
+        let now = self.now();
+        self.oracle
+            .configured(&hooks, newest, pruned_up_to, now, &registered);
         let mut selections = BTreeMap::new();
         let mut settings = |hook: &Hook| {
             let name = hook.configured().name;
@@ -600,6 +603,25 @@ impl World {
                 trace::tell(self.clocks.true_ms(), &name, "is told to resume");
             }
         }
+    }
+
+    /// What the pruning deleted was nobody's any more.
+    pub(crate) fn notice_pruned(&mut self) {
+        let gone = self.producers.notice_pruned();
+        if gone.is_empty() {
+            return;
+        }
+        self.tell(None, &format!("pruned {gone:?}"));
+        let now = self.now();
+        for seq in gone {
+            let set_aside = self.life().ledger.set_aside_at(Seq(seq));
+            let set_aside = set_aside.expect("the ledger answers").is_some();
+            self.oracle.pruned(seq, set_aside, now, &self.producers);
+        }
+    }
+
+    pub(crate) fn queue_path(&self) -> &Path {
+        &self.queue_path
     }
 
     /// Both files, for the last word on them.

@@ -20,8 +20,36 @@ pub struct Status {
     pub now: WallTime,
     /// What waits.
     pub queue: QueueStatus,
+    /// What the daemon does for itself.
+    pub maintenance: Maintenance,
     /// The configured webhooks, and those that were configured once, by name.
     pub webhooks: Vec<Webhook>,
+}
+
+/// What the daemon does for itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Orders up to this one are deleted, but for a few that prove something; 0: none are.
+    pub pruned_up_to: i64,
+    /// How pruning and the backup went last, as far as they ever began.
+    pub chores: Vec<Chore>,
+}
+
+/// How a chore went last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chore {
+    /// `prune` or `backup`.
+    pub chore: String,
+    /// When it began.
+    pub begun_at: WallTime,
+    /// When it ended; `null`: it is under way, or was cut off.
+    pub ended_at: Option<WallTime>,
+    /// When it last succeeded.
+    pub success_at: Option<WallTime>,
+    /// What it did then: what was deleted and who keeps older orders, or the backup's folder.
+    pub done: Option<String>,
+    /// Why it failed; `null`: it did not.
+    pub failure: Option<String>,
 }
 
 /// What the queue holds.

@@ -55,6 +55,12 @@ pub async fn next_window(
     queue: &mut Reader,
     range: Range,
 ) -> Result<api::ReconciledWindow, Error> {
+    // Of what was pruned some orders may be there still, and no longer all of their payloads.
+    let pruned_up_to = source.ask(|ledger| ledger.pruned_up_to()).await?;
+    let range = Range {
+        after: range.after.max(pruned_up_to).min(range.up_to),
+        ..range
+    };
     let up_to = Seq(range.after.0.saturating_add(WINDOW)).min(range.up_to);
     let first = Range { up_to, ..range };
     Ok(api::ReconciledWindow {

@@ -34,9 +34,15 @@ pub(super) async fn orders(
 ) -> Result<api::Orders, Error> {
     let overview = Overview::of(&facts.standings, &facts.aside, ground, queue)?;
     let mut found = queue.with_tracking_number(tracking_number, ORDERS_MAX + 1)?;
+    let pruned_up_to = source.ask(|ledger| ledger.pruned_up_to()).await?;
     if found.is_empty() {
+        let pruned = if pruned_up_to > Seq::START {
+            format!(" (of orders up to {pruned_up_to} those that were done with are)")
+        } else {
+            String::new()
+        };
         return Err(Error::not_found(format!(
-            "no order in the queue has the tracking number {tracking_number:?}; it was not queued, or was pruned"
+            "no order in the queue has the tracking number {tracking_number:?}; it was not queued, or was pruned{pruned}"
         )));
     }
     let more = found.len() > ORDERS_MAX;

@@ -306,6 +306,14 @@ impl Hand {
                 format!("the orders of payload {payload_id} were in the queue that was replaced"),
             ));
         }
+        if record.payload.members.first() <= self.shared.ledger.get().pruned_up_to()? {
+            return Err(Error::conflict(
+                "gone",
+                format!(
+                    "payload {payload_id} is older than maintenance.retention, and its orders are pruned; queue them again"
+                ),
+            ));
+        }
         if record.is_in_flight() {
             return Err(Error::conflict(
                 "in_flight",

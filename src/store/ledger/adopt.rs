@@ -62,6 +62,12 @@ impl Ledger {
     /// The queue must have been looked at.
     pub fn agree_with(&self, queue: &Queue) -> Result<(), Error> {
         let identity = queue.identity()?;
+        if let Some(copied_at) = self.copied_at()? {
+            return Err(Error::Disagree(format!(
+                "the ledger {} is a copy of {copied_at}, and does not know what was delivered since\nNothing was sent. Put the ledger that was in use back, and its queue; or, to go on with a copy, run `orderfeed restore FOLDER`, which says what is sent again; if the copies are lost, `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on)",
+                self.path.display()
+            )));
+        }
         let disagree = |found: String| {
             Err(Error::Disagree(format!(
                 "{found}\nNothing was sent. Put the right file back; or, to go on with what is there, run `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on) or `orderfeed adopt-queue --all-new` (sends all orders in the file)"
@@ -82,7 +88,7 @@ impl Ledger {
             ));
         }
         if let Some(payload_id) = identity.last_payload_id
-            && !self.has_payload(payload_id)?
+            && !self.has_known(payload_id)?
         {
             return disagree(format!(
                 "the ledger {} does not know payload {payload_id}, which was made from this queue: it was restored from an older copy, and does not know all that was delivered",
@@ -112,7 +118,7 @@ impl Ledger {
     }
 
     /// The newest order that was noticed, and each webhook's last payload of this queue.
-    fn traces(&self) -> rusqlite::Result<(Seq, Vec<String>)> {
+    pub(super) fn traces(&self) -> rusqlite::Result<(Seq, Vec<String>)> {
         let noticed = self.conn.query_row(
             "SELECT coalesce(max(newest_noticed), 0) FROM webhooks",
             [],
@@ -140,10 +146,11 @@ impl Ledger {
         let same_queue = identity.queue_id == self.queue_id;
         // A ledger that does not know what was made from the queue does not know how far it came.
         let up_to_date = same_queue
+            && self.copied_at()?.is_none()
             && identity.ledger_id.as_deref() == Some(self.ledger_id.as_str())
             && identity
                 .last_payload_id
-                .map_or(Ok(true), |payload_id| self.has_payload(payload_id))?;
+                .map_or(Ok(true), |payload_id| self.has_known(payload_id))?;
         let newest = queue.newest_noticed();
         let adopted_from = match adopt {
             // Not beyond the end (see [`Adopt::check`]): what is queued next would be skipped.
@@ -206,6 +213,11 @@ impl Ledger {
                 pending,
             ));
         }
+        // What was pruned and is there again, in an older copy, may be sent again.
+        let cursors = lanes.iter().flat_map(|(_, _, lane, _)| {
+            OrderType::ALL.map(|order_type| lane.places[order_type].cursor)
+        });
+        let sent_from = cursors.chain([adopted_from]).min().unwrap_or_default();
         // The ledger first: if the queue is not marked after it, the next start says so again.
         let transaction = self
             .conn
@@ -242,9 +254,17 @@ impl Ledger {
         }
         transaction
             .execute(
-                "UPDATE ledger SET queue_id = ?1, queue_generation = queue_generation + ?2, first_cursor = ?3 WHERE id = 1",
-                params![identity.queue_id, i64::from(!same_queue), adopted_from.0],
+                "UPDATE ledger SET queue_id = ?1, queue_generation = queue_generation + ?2, first_cursor = ?3,
+                    pruned_up_to = min(pruned_up_to, ?4), copied_at = NULL WHERE id = 1",
+                params![
+                    identity.queue_id,
+                    i64::from(!same_queue),
+                    adopted_from.0,
+                    if same_queue { sent_from.0 } else { 0 }
+                ],
             )
+            // How old the orders are is not known any more.
+            .and_then(|_| transaction.execute("DELETE FROM milestones", []))
             .during("adopting the queue", &self.path)?;
         lookup::write_adoption(
             &transaction,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Ledger, Noted, WebhookId, lane_of, read_selections, write_lane};
+use super::{Ledger, Noted, WebhookId, lane_of, prune, read_selections, write_lane};
 use crate::clock::WallTime;
 use crate::feed::lane::{Lane, Place};
 use crate::feed::order::{PerType, Seq};
@@ -107,7 +107,7 @@ fn configure(
             Ok(webhook_id) => {
                 // The queue can't be shorter than what is decided here by its length.
                 conn.execute(
-                    "UPDATE webhooks SET removed_at = NULL, newest_noticed = max(newest_noticed, ?2) WHERE webhook_id = ?1",
+                    "UPDATE webhooks SET removed_at = NULL, removed_ms = NULL, newest_noticed = max(newest_noticed, ?2) WHERE webhook_id = ?1",
                     params![webhook_id.0, newest.0],
                 )?;
                 let selections = select(conn, webhook_id, &webhook.selection, newest.next())?;
@@ -180,6 +180,8 @@ fn begin(
             )));
         }
     };
+    // What is pruned is gone, or about to go.
+    let cursor = cursor.max(prune::pruned_up_to(conn)?);
     conn.execute(
         "INSERT INTO webhooks (name, purchase_order_cursor, purchase_order_sealed_last, transfer_order_cursor,
             transfer_order_sealed_last, work_order_cursor, work_order_sealed_last, seals, standing, selections_version)

@@ -9,7 +9,7 @@ use std::fmt;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::history::state_of;
-use super::{Attempt, Ledger, WebhookId, lookup, read_payload, unreadable, write_attempt};
+use super::{Attempt, Ledger, WebhookId, lookup, prune, read_payload, unreadable, write_attempt};
 use crate::clock::WallTime;
 use crate::feed::errand::{Errand, Load, Older, Told};
 use crate::feed::order::{OrderType, Seq};
@@ -221,14 +221,23 @@ impl Ledger {
     /// soon as it can, and is no second one.
     pub fn accept(&mut self, resends: &[Accepted], at: WallTime) -> Result<(), Error> {
         let generation = self.queue_generation;
-        let accept = |conn: &mut Connection| {
+        let accept = |conn: &mut Connection| -> rusqlite::Result<bool> {
             let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for resend in resends {
                 write_resend(&transaction, generation, resend, at)?;
             }
-            transaction.commit()
+            if prune::needs_pruned(&transaction)? {
+                return Ok(false);
+            }
+            transaction.commit()?;
+            Ok(true)
         };
-        accept(&mut self.conn).during("keeping resends", &self.path)
+        if accept(&mut self.conn).during("keeping resends", &self.path)? {
+            return Ok(());
+        }
+        Err(Error::Disagree(
+            "the orders of a payload were pruned just now; nothing is resent".to_owned(),
+        ))
     }
 
     /// Keeps tests until they are done.

@@ -83,7 +83,7 @@ impl Ledger {
     }
 
     /// The spans of time in which this queue was fed from without going back in it.
-    fn epochs(&self) -> rusqlite::Result<Vec<(Timestamp, Timestamp)>> {
+    pub(super) fn epochs(&self) -> rusqlite::Result<Vec<(Timestamp, Timestamp)>> {
         let mut statement = self.conn.prepare_cached(
             "SELECT adopted_ms, queue_generation FROM adoptions ORDER BY adopted_ms",
         )?;

@@ -226,6 +226,9 @@ fn each_call_answers_as_it_is_described() {
     let dry = json!({ "dry_run": true });
     described.succeeds(all, ("post", "/v1/reload"), "/v1/reload", Some(&dry));
 
+    described.succeeds(all, ("post", "/v1/backup"), "/v1/backup", Some(&json!({})));
+    described.succeeds(all, ("get", "/v1/status"), "/v1/status", None);
+
     // A payload that waits for its retry can be tried at once, or given up.
     let mes = Receiver::new(|_, _| Answer::Status(503, ""));
     site.configure(&mes.webhook("erp", "retry_gap = \"1h\"\n"));

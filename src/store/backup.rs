@@ -1,0 +1,226 @@
+//! Copies of both files that belong together: the ledger's first, then the queue's, so that the
+//! queue's copy holds every order that the ledger's knows of.
+//!
+//! A copy is a folder, which takes its name when it is whole, checked and on disk. The ledger in it
+//! says that it is a copy, so that nobody takes it for the one in use: [`release`] makes it that.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rusqlite::backup::{Backup as Copying, StepResult};
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::ledger::chores::Image;
+use super::queue::Queue;
+use super::{During, Error, files};
+use crate::clock::WallTime;
+
+/// The ledger's name in a copy.
+pub const LEDGER: &str = "ledger.db";
+
+/// The queue's name in a copy.
+pub const QUEUE: &str = "queue.db";
+
+/// How the folders' names begin.
+const PREFIX: &str = "orderfeed-";
+
+/// Pages of the queue that are copied at once.
+const STEP_PAGES: std::ffi::c_int = 1_024;
+
+/// A copy that is being made; what is there of it vanishes unless it is finished.
+#[derive(Debug)]
+pub struct Draft {
+    unfinished: PathBuf,
+    folder: PathBuf,
+    at: WallTime,
+}
+
+impl Draft {
+    /// Begins a copy in a folder of copies, which is made if need be.
+    pub fn begin(dir: &Path, at: WallTime) -> Result<Self, Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .during("making the folder for backups", dir)?;
+        let name = format!("{PREFIX}{at}").replace(':', "-");
+        let unfinished = dir.join(format!(".{name}.unfinished"));
+        // What others left that were cut off.
+        for entry in fs::read_dir(dir).during("reading the folder for backups", dir)? {
+            let path = entry.during("reading the folder for backups", dir)?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if name.starts_with(&format!(".{PREFIX}")) && name.ends_with(".unfinished") {
+                fs::remove_dir_all(&path).during("removing an unfinished backup", &path)?;
+            }
+        }
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&unfinished)
+            .during("making the backup's folder", &unfinished)?;
+        Ok(Self {
+            unfinished,
+            folder: dir.join(name),
+            at,
+        })
+    }
+
+    /// Copies the ledger's file, which must not change meanwhile.
+    pub fn copy_ledger(&self, image: &Image) -> Result<(), Error> {
+        let path = self.unfinished.join(LEDGER);
+        let doing = "copying the ledger";
+        let mut copy = new_file(&path)?;
+        let mut bytes = vec![0; 1 << 20];
+        let mut offset = 0;
+        while offset < image.bytes {
+            let left = usize::try_from(image.bytes - offset).unwrap_or(usize::MAX);
+            let wanted = left.min(bytes.len());
+            image
+                .file
+                .read_exact_at(&mut bytes[..wanted], offset)
+                .and_then(|()| copy.write_all(&bytes[..wanted]))
+                .during(doing, &path)?;
+            offset += wanted as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies the queue as it is at this moment. Producers go on writing meanwhile.
+    pub fn copy_queue(&self, queue: &Path) -> Result<(), Error> {
+        let path = self.unfinished.join(QUEUE);
+        let doing = "copying the queue";
+        drop(new_file(&path)?);
+        let source = Queue::open(queue)?.into_connection();
+        // One moment for all steps: else each commit of a producer makes it begin anew.
+        source
+            .execute_batch("BEGIN; SELECT count(*) FROM queue")
+            .during(doing, queue)?;
+        let mut copy = Connection::open(&path).during(doing, &path)?;
+        copy.pragma_update(None, "synchronous", "off")
+            .during(doing, &path)?;
+        let copying = Copying::new(&source, &mut copy).during(doing, &path)?;
+        loop {
+            match copying.step(STEP_PAGES).during(doing, &path)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => std::thread::sleep(std::time::Duration::from_millis(50)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the two belong together, checks them, and gives the copy its name.
+    pub fn finish(self) -> Result<Backup, Error> {
+        let (ledger, queue) = (self.unfinished.join(LEDGER), self.unfinished.join(QUEUE));
+        let last_payload_id = {
+            let conn = Connection::open(&ledger).during("marking the copy", &ledger)?;
+            conn.execute("UPDATE ledger SET copied_at = ?1 WHERE id = 1", [self.at.0])
+                .and_then(|_| {
+                    conn.query_row("SELECT max(last_payload_id) FROM webhooks", [], |row| {
+                        row.get::<_, Option<String>>(0)
+                    })
+                })
+                .during("marking the copy", &ledger)?
+        };
+        {
+            // The ledger's copy knows of no later one.
+            let conn = Connection::open(&queue).during("marking the copy", &queue)?;
+            conn.execute(
+                "UPDATE queue SET last_payload_id = ?1 WHERE id = 1",
+                params![last_payload_id],
+            )
+            .during("marking the copy", &queue)?;
+        }
+        let mut bytes = 0;
+        for path in [&ledger, &queue] {
+            check(path)?;
+            let file = File::open(path).during("syncing the copy", path)?;
+            file.sync_all().during("syncing the copy", path)?;
+            bytes += file.metadata().during("syncing the copy", path)?.len();
+        }
+        files::sync_folder(&ledger)?;
+        fs::rename(&self.unfinished, &self.folder).during("naming the backup", &self.folder)?;
+        files::sync_folder(&self.folder)?;
+        Ok(Backup {
+            folder: self.folder.clone(),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Of a finished one nothing is there under this name.
+        drop(fs::remove_dir_all(&self.unfinished));
+    }
+}
+
+/// A copy of both files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// How large it is.
+    pub bytes: u64,
+}
+
+/// Removes the oldest copies, so that `keep` are left; returns those that are gone.
+pub fn rotate(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
+    let doing = "removing old backups";
+    let mut backups = Vec::new();
+    for entry in fs::read_dir(dir).during(doing, dir)? {
+        let path = entry.during(doing, dir)?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if name.starts_with(PREFIX) && path.join(LEDGER).is_file() && path.join(QUEUE).is_file() {
+            backups.push(path);
+        }
+    }
+    // Their names sort by time.
+    backups.sort();
+    backups.truncate(backups.len().saturating_sub(keep));
+    for path in &backups {
+        fs::remove_dir_all(path).during(doing, path)?;
+    }
+    Ok(backups)
+}
+
+/// An error unless all that SQLite can check quickly is in order.
+pub(super) fn check(path: &Path) -> Result<(), Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let found = Connection::open_with_flags(path, flags)
+        .and_then(|conn| conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)))
+        .during("checking the copy", path)?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(Error::Foreign {
+        path: path.to_owned(),
+        what: format!(
+            "the copy is damaged, and so may be what it was made of: {found}; run `orderfeed check --deep`"
+        ),
+    })
+}
+
+/// Makes of a ledger's copy one that can be used.
+pub fn release(ledger: &Path) -> Result<(), Error> {
+    Connection::open(ledger)
+        .and_then(|conn| conn.execute("UPDATE ledger SET copied_at = NULL WHERE id = 1", []))
+        .map(drop)
+        .during("making the copy usable", ledger)
+}
+
+fn new_file(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .during("making the copy", path)
+}
