@@ -84,6 +84,9 @@ fn orderfeed() {
       check        Check the configuration, and say what it would do; nothing is sent
       enqueue      Queue the orders of files: all are checked before the first is queued
       receive      Receive orders and show them: a receiver to try things with
+      backup       Copy queue and ledger to maintenance.backup_dir; deliveries go on meanwhile
+      restore      Go back to a backup; says first which orders are sent again and which are missing,
+                   and asks
       adopt-queue  Go on with a queue that was replaced or restored, or with a new ledger
       resend       Send a payload again, an order of it, the latest payload of an order, or all that
                    failed
@@ -177,6 +180,8 @@ fn check() {
           --config <FILE>  The configuration file [default: $ORDERFEED_CONFIG, or
                            /etc/orderfeed/config.toml]
           --connect        Also open a connection to each webhook; nothing is sent over it
+          --deep           Also read all of queue and ledger: whether they are sound, and agree; the
+                           daemon must be stopped
       -h, --help           Print help
     ");
 }
@@ -775,10 +780,47 @@ fn man() {
 
 #[test]
 fn backup() {
-    insta::assert_snapshot!(help(&["backup"]), @"");
+    insta::assert_snapshot!(help(&["backup"]), @"
+    Copy queue and ledger to maintenance.backup_dir; deliveries go on meanwhile
+
+    `orderfeed restore FOLDER` goes back to it.
+
+    Usage: orderfeed backup [OPTIONS]
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --json
+              Print JSON, as the admin socket answers
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
 }
 
 #[test]
 fn restore() {
-    insta::assert_snapshot!(help(&["restore"]), @"");
+    insta::assert_snapshot!(help(&["restore"]), @"
+    Go back to a backup; says first which orders are sent again and which are missing, and asks
+
+    The daemon must be stopped, and so must programs that have the queue open: they would go on writing
+    into the file that is replaced. That one and the ledger are kept beside the new ones.
+
+    Usage: orderfeed restore [OPTIONS] <FOLDER>
+
+    Arguments:
+      <FOLDER>
+              The backup's folder
+
+    Options:
+          --config <FILE>
+              The configuration file [default: $ORDERFEED_CONFIG, or /etc/orderfeed/config.toml]
+
+          --yes
+              Do it without asking
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
 }
