@@ -58,13 +58,12 @@ impl Upkeep {
                 None
             }
         };
-        let started = WallTime::now();
-        let mut tried = [started; 2];
+        let mut begun = Chore::ALL.map(|chore| self.last_begun(chore));
         loop {
             tokio::select! {
                 Some(()) = signals.recv() => {
-                    for (chore, tried) in Chore::ALL.into_iter().zip(&mut tried) {
-                        self.do_if_due(chore, started, tried).await;
+                    for (chore, begun) in Chore::ALL.into_iter().zip(&mut begun) {
+                        self.do_if_due(chore, begun).await;
                     }
                 }
                 Some(reply) = self.asked.recv() => {
@@ -77,41 +76,34 @@ impl Upkeep {
         }
     }
 
-    /// Does a chore, if it came since it was last begun, or tried.
-    async fn do_if_due(&self, chore: Chore, started: WallTime, tried: &mut WallTime) {
+    /// Does a chore, if it came since it was last begun.
+    async fn do_if_due(&self, chore: Chore, begun: &mut WallTime) {
         let config = Arc::clone(&self.config.borrow());
         let schedule: Option<&Schedule> = match chore {
             Chore::Prune => config.maintenance.prune_at.as_ref(),
             Chore::Backup => config.maintenance.backup_at.as_ref(),
         };
-        let Some(schedule) = schedule else { return };
         let now = WallTime::now();
-        let last = self.shared.ledger.get().chore(chore);
-        let last = last
-            .ok()
-            .flatten()
-            .map_or(started, |course| course.begun_at);
-        // What could not even be noted is not tried all the time. A clock that was set back would
-        // put it off until it is there again.
-        let since = if *tried > started {
-            (*tried).max(last)
-        } else {
-            last
+        let Some(schedule) = schedule else {
+            *begun = now;
+            return;
         };
-        let since = if since > now {
-            *tried = now;
-            now
-        } else {
-            since
-        };
-        if !schedule.is_due(since, now) {
+        // Were the clock set back, it would be put off until that time comes again.
+        *begun = now.min(*begun);
+        if !schedule.is_due(*begun, now) {
             return;
         }
-        *tried = now;
+        *begun = now;
         match chore {
             Chore::Prune => self.prune().await,
             Chore::Backup => drop(self.back_up().await),
         }
+    }
+
+    /// When a chore was begun last, by an earlier run of the daemon; now, if it never was.
+    fn last_begun(&self, chore: Chore) -> WallTime {
+        let course = self.shared.ledger.get().chore(chore).ok().flatten();
+        course.map_or_else(WallTime::now, |course| course.begun_at)
     }
 
     fn begin(&self, chore: Chore) {

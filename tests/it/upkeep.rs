@@ -58,6 +58,17 @@ fn what_is_delivered_and_old_goes_and_the_last_payload_stays() {
     site.enqueue("purchase_order", 1..=20);
     receiver.wait_for(20);
     wait_for_seqs(&site, &[20]);
+    // The ledger follows.
+    let deadline = Instant::now() + PATIENCE;
+    while site
+        .run(&["payloads", "--json"])
+        .1
+        .matches("\"payload_id\"")
+        .count()
+        > 1
+    {
+        assert!(Instant::now() < deadline, "payloads are left");
+    }
     daemon.stop();
     assert_eq!(
         site.ledger_rows("SELECT count(*), (SELECT count(*) FROM attempts), (SELECT count(*) FROM other_attempts) FROM payloads"),

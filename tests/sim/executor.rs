@@ -42,6 +42,7 @@ pub(crate) fn run(seed: u64, folder: &Path) -> Stats {
     }
     executor.mend();
     executor.come_to_rest();
+    executor.prune_what_is_left();
     executor.stop();
     let mut world = executor.world.borrow_mut();
     audit::check(&mut world);
@@ -242,6 +243,19 @@ impl Executor {
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
         self.pruning = polled.is_pending().then_some(pruning);
+    }
+
+    /// At the end: what is done with has grown old, and goes.
+    fn prune_what_is_left(&mut self) {
+        self.cut_off_pruning();
+        for _ in 0..3 {
+            let retention_ms = i64::try_from(pruner::RETENTION.as_millis()).expect("short");
+            self.world.borrow_mut().clocks.advance(retention_ms + 1);
+            self.go_on_pruning();
+            while self.pruning.is_some() {
+                self.go_on_pruning();
+            }
+        }
     }
 
     fn cut_off_pruning(&mut self) {

@@ -63,9 +63,12 @@ impl Ledger {
     pub fn agree_with(&self, queue: &Queue) -> Result<(), Error> {
         let identity = queue.identity()?;
         if let Some(copied_at) = self.copied_at()? {
-            return Err(Error::Disagree(format!(
-                "the ledger {} is a copy of {copied_at}, and does not know what was delivered since\nNothing was sent. Put the ledger that was in use back, and its queue; or, to go on with a copy, run `orderfeed restore FOLDER`, which says what is sent again; if the copies are lost, `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on)",
+            let found = format!(
+                "the ledger {} is a copy of {copied_at}, and does not know what was delivered since",
                 self.path.display()
+            );
+            return Err(Error::Disagree(format!(
+                "{found}\nNothing was sent. Put the ledger that was in use back, and its queue; or, to go on with a copy, run `orderfeed restore FOLDER`, which says what is sent again; if the copies are lost, `orderfeed adopt-queue --resend-from SEQ` (sends the orders from that seq on)"
             )));
         }
         let disagree = |found: String| {
