@@ -215,11 +215,8 @@ impl Ledger {
         files::look_at(path)?;
         let lock = lock(path)?;
         // Before SQLite has it: see `chores::Image`.
-        let image = match File::open(path) {
-            Ok(image) => Some(Arc::new(image)),
-            // What is wrong is told below.
-            Err(_) => None,
-        };
+        // What is wrong is told below.
+        let image = File::open(path).ok().map(Arc::new);
         let conn = files::open(KIND, path)?;
         let Some(image) = image else {
             return Err(Error::Missing(path.to_owned()));

@@ -79,7 +79,7 @@ impl Site {
             "[maintenance]\nbackup_dir = \"backups\"\n"
         };
         let text = format!(
-            "{maintenance}[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n[admin]\nsocket = \"admin.sock\"\n{webhooks}"
+            "[queue]\npath = \"q/queue.db\"\npoll_interval = \"{poll_interval}\"\n[ledger]\npath = \"l/ledger.db\"\n[admin]\nsocket = \"admin.sock\"\n{webhooks}\n{maintenance}"
         );
         fs::write(self.config(), text).unwrap();
     }

@@ -18,6 +18,11 @@ pub(crate) fn check(world: &mut World) {
     oracle.conserved(producers);
     every_order_is_found(world);
     let ledger = Connection::open(world.ledger_path()).expect("the ledger");
+    let pruned_up_to = ledger
+        .query_row("SELECT pruned_up_to FROM ledger", [], |row| {
+            row.get(0).map(Seq)
+        })
+        .expect("what is pruned");
     let mut states = states(&ledger);
     for (payload_id, sent) in &world.oracle.payloads {
         let present = world
@@ -35,7 +40,7 @@ pub(crate) fn check(world: &mut World) {
             sent.state
         );
         let stored = states.remove(&payload_id.to_string());
-        let pruned = sent.is_pruned(&world.producers);
+        let pruned = sent.is_pruned(pruned_up_to);
         if present && (stored.is_some() || !pruned) {
             let expected = (sent.webhook_id.0, sent.state.as_str().to_owned());
             assert_eq!(
@@ -76,7 +81,10 @@ pub(crate) fn check(world: &mut World) {
 fn every_order_is_found(world: &World) {
     let reading = world.clocks.reading();
     let ledger = Ledger::open(world.ledger_path(), &reading).expect("the ledger opens");
-    for (webhook_id, seq, order_type, payloads) in world.oracle.carried(&world.producers) {
+    let pruned_up_to = ledger.pruned_up_to().expect("the ledger answers");
+    for (webhook_id, seq, order_type, payloads) in
+        world.oracle.carried(pruned_up_to, &world.producers)
+    {
         let found = ledger.payloads_with(webhook_id, order_type, seq);
         assert_eq!(
             found.expect("the ledger answers"),

@@ -60,8 +60,9 @@ impl World {
             .record_of(id)
             .expect("the ledger answers");
         let sent = &self.oracle.payloads[&id];
+        let pruned_up_to = self.life().ledger.pruned_up_to();
         assert!(
-            record.is_some() || sent.is_pruned(&self.producers),
+            record.is_some() || sent.is_pruned(pruned_up_to.expect("the ledger answers")),
             "{id} was sealed, and not pruned"
         );
         record

@@ -88,9 +88,9 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    /// Whether all its orders are gone.
-    pub(crate) fn is_pruned(&self, producers: &Producers) -> bool {
-        self.seqs.iter().all(|&seq| producers.is_pruned(seq))
+    /// Whether the ledger need not know it any more, which has pruned orders up to this one.
+    pub(crate) fn is_pruned(&self, up_to: Seq) -> bool {
+        self.seqs.iter().all(|&seq| seq <= up_to.0)
     }
 }
 
@@ -1747,6 +1747,7 @@ impl Oracle {
     /// Of each webhook and order, the payloads that carry it.
     pub(crate) fn carried(
         &self,
+        pruned_up_to: Seq,
         producers: &Producers,
     ) -> Vec<(WebhookId, Seq, OrderType, Vec<PayloadId>)> {
         let mut all = Vec::new();
@@ -1755,7 +1756,7 @@ impl Oracle {
                 carried, copies, ..
             } = &self.hooks[&webhook_id];
             for (seq, order) in (1..).zip(producers.orders()) {
-                if producers.is_pruned(seq) {
+                if seq <= pruned_up_to.0 {
                     continue;
                 }
                 let holds = |id: &&PayloadId| self.payloads[*id].seqs.contains(&seq);

@@ -259,7 +259,7 @@ impl Ledger {
                 needed = Some(found);
             }
         }
-        needed.ok_or_else(|| unreadable("payload_id", "a payload that is gone"))
+        needed.ok_or_else(|| unreadable("payload_id", "none"))
     }
 
     /// The first order before a place that is in a payload that is needed, in which one would not
@@ -456,7 +456,10 @@ impl Ledger {
                 }
                 transaction.commit()?;
             }
-            Ok(ids.last().copied().filter(|_| ids.len() as i64 >= SLICE))
+            Ok(ids
+                .last()
+                .copied()
+                .filter(|_| i64::try_from(ids.len()).is_ok_and(|read| read >= SLICE)))
         };
         forget(&mut self.conn).during("forgetting what is pruned", &self.path)
     }
