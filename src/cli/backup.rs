@@ -9,7 +9,7 @@ use crate::clock::{Reading, WallTime};
 use crate::store::backup::{Draft, rotate};
 use crate::store::ledger::Ledger;
 
-/// Copy queue and ledger to maintenance.backup_dir; deliveries go on meanwhile
+/// Copy queue and ledger to the folder for backups; deliveries go on meanwhile
 ///
 /// `orderfeed restore FOLDER` goes back to it.
 #[derive(Debug, clap::Args)]

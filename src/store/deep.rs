@@ -78,7 +78,7 @@ pub fn both(
             let mut after = String::new();
             loop {
                 let (found, last) = slice(ledger, (webhook_id.0, order_type), &after, |row| {
-                    one(queue, ledger, pruned_up_to, row)
+                    one(queue, ledger, pruned_up_to, &row)
                 })?;
                 looked_at += found.0;
                 problems.extend(found.1.into_iter().map(|what| format!("{name}: {what}")));
@@ -150,7 +150,7 @@ fn one(
     queue: &Queue,
     ledger: &Ledger,
     pruned_up_to: Seq,
-    row: Row,
+    row: &Row,
 ) -> Result<Option<String>, Error> {
     let id = row.id;
     if row.is_needed {

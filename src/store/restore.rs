@@ -23,12 +23,15 @@ pub struct Plan {
     /// For each webhook, orders that were sent since, or may have been: they are sent again.
     pub again: Vec<Again>,
     /// Orders that were queued since: how many, the first and the last.
-    pub missing: Option<(u64, i64, i64)>,
+    pub missing: Option<Missing>,
     /// Orders that were withdrawn since: they are sent, unless they were already.
     pub withdrawn: u64,
     /// Why not all of that is known.
     pub unknown: Vec<String>,
 }
+
+/// How many orders, the first, and the last.
+pub type Missing = (u64, i64, i64);
 
 /// Orders that a webhook is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,7 +219,7 @@ fn again(now: &Connection, then: &Connection, newest: i64) -> rusqlite::Result<V
             .collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
         let mut count = |members: &[u8]| {
             let members = Members::from_bytes(members);
-            let seqs = members.iter().flat_map(|members| members.seqs());
+            let seqs = members.iter().flat_map(Members::seqs);
             let orders = seqs.filter(|seq| seq.0 <= newest).count() as u64;
             sum.orders += orders;
             sum.payloads += u64::from(orders > 0);
@@ -249,7 +252,7 @@ fn queued_since(
     now: &Connection,
     newest: i64,
     withdrawal: i64,
-) -> rusqlite::Result<(Option<(u64, i64, i64)>, u64)> {
+) -> rusqlite::Result<(Option<Missing>, u64)> {
     let missing = now.query_row(
         "SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM orders WHERE seq > ?1",
         [newest],

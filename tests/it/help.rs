@@ -84,7 +84,7 @@ fn orderfeed() {
       check        Check the configuration, and say what it would do; nothing is sent
       enqueue      Queue the orders of files: all are checked before the first is queued
       receive      Receive orders and show them: a receiver to try things with
-      backup       Copy queue and ledger to maintenance.backup_dir; deliveries go on meanwhile
+      backup       Copy queue and ledger to the folder for backups; deliveries go on meanwhile
       restore      Go back to a backup; says first which orders are sent again and which are missing,
                    and asks
       adopt-queue  Go on with a queue that was replaced or restored, or with a new ledger
@@ -781,7 +781,7 @@ fn man() {
 #[test]
 fn backup() {
     insta::assert_snapshot!(help(&["backup"]), @"
-    Copy queue and ledger to maintenance.backup_dir; deliveries go on meanwhile
+    Copy queue and ledger to the folder for backups; deliveries go on meanwhile
 
     `orderfeed restore FOLDER` goes back to it.
 

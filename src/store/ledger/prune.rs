@@ -359,7 +359,7 @@ impl Ledger {
         // Cursors went back when the queue was adopted: only the last time is in order.
         let in_order = epochs
             .last()
-            .map_or(Timestamp::default(), |(from, _)| *from);
+            .map_or_else(Timestamp::default, |(from, _)| *from);
         let (mut read, mut next) = (0, None);
         let mut going = Vec::new();
         let mut find = || -> rusqlite::Result<()> {
