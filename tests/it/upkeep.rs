@@ -40,7 +40,7 @@ fn backup(site: &Site) -> PathBuf {
     site.folder().join(folder.trim_start_matches("./"))
 }
 
-fn restore(site: &Site, folder: &PathBuf, more: &[&str]) -> String {
+fn restore(site: &Site, folder: &std::path::Path, more: &[&str]) -> String {
     let folder = folder.to_str().unwrap();
     site.told(&[&["restore", folder], more].concat())
 }
