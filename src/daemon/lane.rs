@@ -434,6 +434,8 @@ impl Course {
                 let superseded = match older {
                     Older::Sent => Vec::new(),
                     Older::Refused | Older::LeftOut => {
+                        // The ledger must know what was delivered just now.
+                        self.flush(shell).await?;
                         shell.superseded(&self.lane, payload).await?
                     }
                 };
