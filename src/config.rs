@@ -892,7 +892,7 @@ payload_interval = "8d"
                 "config.toml:14: webhook.Erp.url: is missing; it must be a url such as \"https://erp.example.com/orders\"",
                 "config.toml:14: webhook.Erp: a webhook's name is 1 to 32 of a-z 0-9 _, beginning with a letter, without a double underscore",
                 "config.toml:15: webhook.Erp.payload_interval: found \"8d\", allowed is a duration with a unit (\"5s\", \"15m\") from 0s to 7d",
-                "environment variable ORDERFEED_: \"\": unknown key; known here: admin, defaults, ledger, log, queue, webhook",
+                "environment variable ORDERFEED_: \"\": unknown key; known here: admin, defaults, ledger, log, maintenance, queue, webhook",
                 "environment variable ORDERFEED_LOG__LEVEL: log.level: found \"loud\", allowed is one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
                 "environment variable ORDERFEED_QUEUE__PATH__DEEPER: queue.path: found a table, allowed is a file's path, absolute or from this file's folder",
                 "environment variable ORDERFEED_QUEU__PATH: queu: unknown key; did you mean \"queue\"?",
@@ -1463,7 +1463,7 @@ renamed_from = "E"
             WEBHOOK,
             &[("ORDERFEED_KEY", "x")],
             &[
-                "environment variable ORDERFEED_KEY: key: unknown key; known here: admin, defaults, ledger, log, queue, webhook",
+                "environment variable ORDERFEED_KEY: key: unknown key; known here: admin, defaults, ledger, log, maintenance, queue, webhook",
             ],
         );
         let variable = [
@@ -1522,6 +1522,6 @@ renamed_from = "E"
                 "webhook.NAME.url"
             ]
         );
-        assert_eq!(keys.len(), 34);
+        assert_eq!(keys.len(), 39);
     }
 }

@@ -253,7 +253,7 @@ fn too_few_file_descriptors_at_the_start_are_told() {
         "{told_early}"
     );
     assert_eq!(
-        told("9"),
+        told("10"),
         format!(
             "orderfeed: {}-wal: opening it for syncing: Too many open files (os error 24)\n",
             site.queue().display()
