@@ -110,6 +110,13 @@ impl Draft {
                 _ => std::thread::sleep(std::time::Duration::from_millis(50)),
             }
         }
+        drop(copying);
+        // SQLite counts it up in the copy, whose triggers would no longer vouch for its orders.
+        let schema_version: i64 = source
+            .pragma_query_value(None, "schema_version", |row| row.get(0))
+            .during(doing, queue)?;
+        copy.pragma_update(None, "schema_version", schema_version)
+            .during(doing, &path)?;
         Ok(())
     }
 
@@ -118,7 +125,14 @@ impl Draft {
         let (ledger, queue) = (self.unfinished.join(LEDGER), self.unfinished.join(QUEUE));
         let last_payload_id = {
             let conn = Connection::open(&ledger).during("marking the copy", &ledger)?;
+            // By this copy, it is made.
+            let ended =
+                "UPDATE chores SET ended_at = ?1, success_at = ?1, words = ?2, failure = NULL
+                 WHERE chore = 'backup' AND ended_at IS NULL";
             conn.execute("UPDATE ledger SET copied_at = ?1 WHERE id = 1", [self.at.0])
+                .and_then(|_| {
+                    conn.execute(ended, params![self.at.0, self.folder.to_string_lossy()])
+                })
                 .and_then(|_| {
                     conn.query_row("SELECT max(last_payload_id) FROM webhooks", [], |row| {
                         row.get::<_, Option<String>>(0)

@@ -286,7 +286,11 @@ fn restore_says_what_is_sent_again_and_what_is_missing() {
     let daemon = site.start();
     let arrived = receiver.wait_for(8);
     assert_eq!(arrived[7].summary(), "purchase_order 3");
-    daemon.stop();
+    let status = site.told(&["status"]);
+    assert!(!status.contains("not ended yet"), "{status}");
+    let (_, log) = daemon.stop();
+    let doubts = log.iter().find(|line| line.contains("were changed since"));
+    assert_eq!(doubts, None, "the triggers of the copy vouch as before");
     assert_eq!(seqs(&site), [1, 2, 3]);
 }
 
