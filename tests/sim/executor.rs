@@ -49,6 +49,35 @@ pub(crate) fn run(seed: u64, folder: &Path) -> Stats {
     std::mem::take(world.stats())
 }
 
+/// A year in which nothing goes wrong, pruned each night; how large queue and ledger are at the end of
+/// each month, in bytes.
+pub(crate) fn year(seed: u64, folder: &Path) -> Vec<[u64; 2]> {
+    let mut executor = Executor {
+        world: Rc::new(RefCell::new(World::new(folder, Dice::new(seed)))),
+        lanes: BTreeMap::new(),
+        reload: Reload::None,
+        pruning: None,
+    };
+    executor.world.borrow_mut().make_steady();
+    let mut sizes = Vec::new();
+    for _month in 0..12 {
+        executor.start();
+        for _day in 0..30 {
+            for _ in 0..3 {
+                executor.produce();
+            }
+            executor.come_to_rest();
+            let day = pruner::RETENTION / 30;
+            let day_ms = i64::try_from(day.as_millis()).expect("short");
+            executor.world.borrow_mut().clocks.advance(day_ms);
+            executor.prune();
+        }
+        executor.stop();
+        sizes.push(executor.world.borrow().file_sizes());
+    }
+    sizes
+}
+
 type LaneTask = Pin<Box<dyn Future<Output = Halt>>>;
 
 struct Executor {
@@ -251,10 +280,14 @@ impl Executor {
         for _ in 0..3 {
             let retention_ms = i64::try_from(pruner::RETENTION.as_millis()).expect("short");
             self.world.borrow_mut().clocks.advance(retention_ms + 1);
+            self.prune();
+        }
+    }
+
+    fn prune(&mut self) {
+        self.go_on_pruning();
+        while self.pruning.is_some() {
             self.go_on_pruning();
-            while self.pruning.is_some() {
-                self.go_on_pruning();
-            }
         }
     }
 

@@ -166,14 +166,35 @@ fn every_seed_keeps_the_promises() {
     }
 }
 
+/// The files do not grow over a year in which as much is done with each day: once the first month's retention is
+/// over, pruning makes the room that is needed.
+#[test]
+fn a_year_leaves_bounded_files() {
+    let folder = folder();
+    let sizes = executor::year(1, folder.path());
+    let lines: Vec<String> = (1..)
+        .zip(&sizes)
+        .map(|(month, [queue, ledger])| {
+            format!("month {month}: queue {queue} bytes, ledger {ledger} bytes")
+        })
+        .collect();
+    say(&lines);
+    for at_end in &sizes[3..] {
+        for (size, before) in at_end.iter().zip(sizes[2]) {
+            assert!(*size <= before + before / 10, "{lines:#?}");
+        }
+    }
+}
+
+/// Where there is one, a folder in memory: what is synced there costs nothing.
+fn folder() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in(Path::new("/dev/shm"));
+    memory.unwrap_or_else(|_none| tempfile::tempdir().expect("a folder"))
+}
+
 /// Runs a seed; the message of what it broke.
 fn run(seed: u64) -> Result<Stats, String> {
-    // Where there is one, a folder in memory: what is synced there costs nothing.
-    let memory = Path::new("/dev/shm");
-    let folder = match tempfile::tempdir_in(memory) {
-        Ok(folder) => folder,
-        Err(_none) => tempfile::tempdir().expect("a folder"),
-    };
+    let folder = folder();
     drop(trace::take());
     catch_unwind(AssertUnwindSafe(|| executor::run(seed, folder.path()))).map_err(|panicked| {
         let text = panicked.downcast_ref::<String>().cloned().or_else(|| {

@@ -68,6 +68,8 @@ pub(crate) struct Producers {
     withdrawals: Vec<i64>,
     /// The seqs that the daemon has pruned.
     pruned: BTreeSet<i64>,
+    /// Whether now and then one queues what can't be delivered.
+    makes_mistakes: bool,
 }
 
 impl Producers {
@@ -82,10 +84,15 @@ impl Producers {
             orders: Vec::new(),
             withdrawals: Vec::new(),
             pruned: BTreeSet::new(),
+            makes_mistakes: true,
         };
         producers.mark(None);
         producers.connect();
         producers
+    }
+
+    pub(crate) const fn make_no_mistakes(&mut self) {
+        self.makes_mistakes = false;
     }
 
     pub(crate) fn orders(&self) -> &[SimOrder] {
@@ -135,7 +142,7 @@ impl Producers {
         let number = self.next_number;
         self.next_number += 1;
         let site = dice.one_of(&[Some("Ulm"), Some("Bern"), None]);
-        let broken = dice.permille(30);
+        let broken = self.makes_mistakes && dice.permille(30);
         let site_member = site.map_or(String::new(), |site| format!(",\"Site\":\"{site}\""));
         let note = match (broken, dice.below(4)) {
             (true, _) => r#","Note":"\ud800""#.to_owned(),
@@ -167,7 +174,7 @@ impl Producers {
     pub(crate) fn withdraw(&mut self, dice: &mut Dice) -> Option<i64> {
         let newest = i64::try_from(self.orders.len()).expect("few orders");
         let seq = dice.between(newest.saturating_sub(4).max(1), newest.max(1));
-        if newest == 0 || self.withdrawals.contains(&seq) {
+        if newest == 0 || self.withdrawals.contains(&seq) || self.is_pruned(seq) {
             return None;
         }
         self.commit(Transaction::Withdrawal(seq));

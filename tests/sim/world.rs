@@ -124,6 +124,23 @@ impl World {
         }
     }
 
+    /// Nothing goes wrong, and whatever waits goes at once.
+    pub(crate) fn make_steady(&mut self) {
+        self.receivers.heal();
+        self.administrator.mend();
+        for hook in &mut self.administrator.hooks {
+            hook.policy.payload_interval = Duration::ZERO;
+            hook.policy.payload_linger = Duration::ZERO;
+        }
+        self.producers.make_no_mistakes();
+    }
+
+    /// How large queue and ledger are, in bytes, while the daemon is down.
+    pub(crate) fn file_sizes(&self) -> [u64; 2] {
+        [&self.queue_path, &self.ledger_path]
+            .map(|path| std::fs::metadata(path).expect("the file").len())
+    }
+
     pub(crate) fn life(&self) -> &Life {
         self.life.as_ref().expect("the daemon runs")
     }
