@@ -95,6 +95,13 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
             "{payload_id} is left out: it is on its way already, whole or in part"
         )?;
     }
+    for gone in &resends.gone {
+        writeln!(
+            out,
+            "{} is left out: {}; `orderfeed discard` settles it",
+            gone.payload_id, gone.reason
+        )?;
+    }
     if resends.resends.is_empty() {
         writeln!(out, "nothing is sent again")?;
     }

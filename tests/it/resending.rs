@@ -298,6 +298,37 @@ fn d20_of_all_that_failed_what_is_under_way_is_left_out_and_named() {
     ");
 }
 
+/// D20: orders that are gone from the queue hold up none of the others that failed, and no orders that
+/// have their places by now go for them.
+#[test]
+fn d20_what_failed_and_is_gone_from_the_queue_holds_up_no_resend() {
+    let receiver = Receiver::new(|index, _| Answer::Status(if index <= 2 { 500 } else { 200 }, ""));
+    let site = Site::new(&receiver.webhook("erp", "retry_attempts = 0"));
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("failed for good");
+    daemon.stop();
+    let copy = std::fs::read(site.queue()).unwrap();
+    let daemon = site.start();
+    site.enqueue("purchase_order", 2..=2);
+    let gone = receiver.wait_for(2)[1].header("webhook-id").to_owned();
+    wait_until_settled(&site, &gone);
+    daemon.stop();
+    // The queue is restored from the copy, and another order takes the place of the lost one.
+    std::fs::write(site.queue(), copy).unwrap();
+    assert!(site.run(&["adopt-queue", "--resend-from", "2"]).0.success());
+    site.enqueue("purchase_order", 3..=3);
+    let daemon = site.start();
+    assert_eq!(receiver.wait_for(3)[2].orders().1, [3]);
+    daemon.wait_for_line("delivered 1");
+    let refused = resend(&site, &json!({ "payload_id": gone, "as_new": true }));
+    assert_eq!(refusal(&refused), "409 gone");
+    let (status, answer) = resend(&site, &json!({ "state": "failed" }));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(receiver.wait_for(4)[3].orders().1, [1]);
+    assert_eq!(answer["gone"][0]["payload_id"], gone.as_str(), "{answer}");
+}
+
 /// Of a webhook that the configuration does not have nobody heeds what it is told; what failed for it
 /// can be discarded.
 #[test]
@@ -357,6 +388,29 @@ fn d20_of_a_payload_and_its_parts_one_goes_at_a_time() {
     assert_eq!(refusal(&refused), "409 waiting");
     let (status, answer) = resend(&site, &json!({ "state": "failed" }));
     assert_eq!((status, &answer["resends"]), (200, &json!([])), "{answer}");
+}
+
+/// D20: of those who ask for the same orders at the same moment one is heard, and they go once.
+#[test]
+fn d20_of_many_who_ask_at_once_for_the_same_orders_one_is_heard() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", "payload_interval = \"1h\""));
+    site.enqueue("purchase_order", 1..=50);
+    let daemon = site.start();
+    let id = receiver.wait_for(1)[0].header("webhook-id").to_owned();
+    wait_until_settled(&site, &id);
+    let asks = [
+        json!({ "payload_id": id, "as_new": true }),
+        json!({ "payload_id": id, "tracking_number": 1 }),
+        json!({ "payload_id": id }),
+    ];
+    std::thread::scope(|scope| {
+        for ask in asks.iter().cycle().take(24) {
+            scope.spawn(|| Asked(&site).post("/v1/resend", ask));
+        }
+    });
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT count(*) FROM errands"), @"1");
 }
 
 #[test]

@@ -58,6 +58,18 @@ pub struct Resends {
     pub superseded: Vec<Superseded>,
     /// Of all that failed: what is left out, because it is on its way already.
     pub under_way: Vec<String>,
+    /// Of all that failed: what can't be sent again, because its orders are gone.
+    pub gone: Vec<Gone>,
+}
+
+/// A payload whose orders are not in the queue any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gone {
+    /// The payload.
+    pub payload_id: String,
+    /// What is known of its orders.
+    pub reason: String,
 }
 
 /// A payload that is sent again.

@@ -21,12 +21,27 @@ const RESENDS_MAX: usize = 10_000;
 /// The code of a refusal: what waits already holds some of the same orders.
 const WAITING: &str = "waiting";
 
+/// Another: the orders are not in the queue any more.
+const GONE: &str = "gone";
+
+/// Another: something became of it just now.
+const CHANGED: &str = "changed";
+
 /// A payload that is to be sent again, or a part of it.
 struct Candidate {
     webhook: String,
     record: Record,
     /// What of it: all, unless a part.
     members: Members,
+}
+
+/// How a candidate goes.
+struct Plan {
+    candidate: Candidate,
+    /// The resend of the same that waits already, and is the one that goes.
+    waiting: Option<PayloadId>,
+    resending: act::Resending,
+    accept: Accepted,
 }
 
 impl Hand {
@@ -73,52 +88,52 @@ impl Hand {
         let mut planned = Vec::new();
         let mut known = Known::default();
         for candidate in candidates {
+            let payload_id = candidate.record.payload.id.to_string();
+            if let Err(error) = self.refuse_gone(ask, &candidate).await {
+                if several && error.code == GONE {
+                    let reason = error.message;
+                    answer.gone.push(act::Gone { payload_id, reason });
+                    continue;
+                }
+                return Err(error);
+            }
             let without_superseded =
                 self.without_superseded(ask, candidate, &mut known, &mut answer);
             let Some(candidate) = without_superseded.await? else {
                 continue;
             };
-            let (resending, accept) = match self.plan(ask, &candidate).await {
-                Ok(planned) => planned,
+            match self.plan(ask, candidate).await {
+                Ok(plan) => planned.push(plan),
                 // Somebody asked for it meanwhile.
-                Err(error) if several && error.code == WAITING => {
-                    answer
-                        .under_way
-                        .push(candidate.record.payload.id.to_string());
-                    continue;
-                }
+                Err(error) if several && error.code == WAITING => answer.under_way.push(payload_id),
                 Err(error) => return Err(error),
-            };
-            planned.push((resending, accept, candidate.record));
+            }
         }
         if !ask.force && !ask.skip_superseded && !answer.superseded.is_empty() {
             return Err(refuse_superseded(&answer.superseded));
         }
-        {
-            let mut ledger = self.shared.ledger.caught_up();
-            let mut accepted = Vec::new();
-            for (resending, accept, before) in planned {
-                let now = ledger.record_of(before.payload.id)?;
-                if now.as_ref() == Some(&before) {
-                    answer.resends.push(resending);
-                    accepted.push(accept);
-                } else if several {
-                    answer.under_way.push(before.payload.id.to_string());
-                } else {
-                    return Err(Error::conflict(
-                        "changed",
-                        format!(
-                            "something became of payload {} just now; nothing was resent: look at it, and ask again",
-                            before.payload.id
-                        ),
-                    ));
+        // Somebody else may have asked for the same meanwhile; from here on nobody comes between.
+        let mut accepted = Vec::new();
+        for plan in planned {
+            match self.refuse_changed(ask, &plan) {
+                Ok(()) => {
+                    answer.resends.push(plan.resending);
+                    accepted.push(plan.accept);
                 }
+                Err(error) if several && [WAITING, CHANGED].contains(&error.code.as_str()) => {
+                    let payload_id = plan.candidate.record.payload.id;
+                    answer.under_way.push(payload_id.to_string());
+                }
+                Err(error) => return Err(error),
             }
-            if ask.dry_run || accepted.is_empty() {
-                return Ok(answer);
-            }
-            ledger.accept(&accepted, WallTime::now())?;
         }
+        if ask.dry_run || accepted.is_empty() {
+            return Ok(answer);
+        }
+        self.shared
+            .ledger
+            .caught_up()
+            .accept(&accepted, WallTime::now())?;
         for resending in &answer.resends {
             let id = resending.payload_id.as_deref();
             if let Some(Ok(id)) = id.map(str::parse) {
@@ -273,7 +288,7 @@ impl Hand {
                     answer.under_way.push(payload_id.to_string());
                 }
                 let left = record.payload.members.only(|seq| !gone.contains(&seq));
-                if let Some(members) = left.filter(|_| record.of_this_queue) {
+                if let Some(members) = left {
                     gone.extend(members.seqs());
                     candidates.push(Candidate {
                         webhook: webhook.clone(),
@@ -300,20 +315,6 @@ impl Hand {
         if self.configured(webhook).is_none() {
             return Err(removed(webhook));
         }
-        if !record.of_this_queue {
-            return Err(Error::conflict(
-                "gone",
-                format!("the orders of payload {payload_id} were in the queue that was replaced"),
-            ));
-        }
-        if record.payload.members.first() <= self.shared.ledger.get().pruned_up_to()? {
-            return Err(Error::conflict(
-                "gone",
-                format!(
-                    "payload {payload_id} is older than maintenance.retention, and its orders are pruned; queue them again"
-                ),
-            ));
-        }
         if record.is_in_flight() {
             return Err(Error::conflict(
                 "in_flight",
@@ -323,6 +324,51 @@ impl Hand {
             ));
         }
         Ok(())
+    }
+
+    /// An error if its orders are not in the queue any more, or others have their places there.
+    async fn refuse_gone(&self, ask: &act::Resend, candidate: &Candidate) -> Result<(), Error> {
+        let record = &candidate.record;
+        let payload_id = record.payload.id;
+        if !record.of_this_queue {
+            return Err(Error::conflict(
+                GONE,
+                format!("the orders of payload {payload_id} were in the queue that was replaced"),
+            ));
+        }
+        if record.payload.members.first() <= self.shared.ledger.get().pruned_up_to()? {
+            return Err(Error::conflict(
+                GONE,
+                format!(
+                    "payload {payload_id} is older than maintenance.retention, and its orders are pruned; queue them again"
+                ),
+            ));
+        }
+        // What another version made can't be compared, only made anew.
+        if record.payload.encoding == ENCODING || is_whole(ask, candidate) {
+            let sealed = record.payload.clone();
+            let queue = &self.shared.queue;
+            let body = queue.call(move |queue| queue.body(&sealed)).await?;
+            body.map_err(|what| Error::conflict(GONE, what))?;
+        }
+        Ok(())
+    }
+
+    /// An error if what was planned is not what really is any more.
+    fn refuse_changed(&self, ask: &act::Resend, plan: &Plan) -> Result<(), Error> {
+        let Candidate { record, .. } = &plan.candidate;
+        let payload_id = record.payload.id;
+        let now = self.shared.ledger.caught_up().record_of(payload_id)?;
+        let waiting = self.waiting_of(ask, &plan.candidate)?;
+        if now.as_ref() == Some(record) && waiting == plan.waiting {
+            return Ok(());
+        }
+        Err(Error::conflict(
+            CHANGED,
+            format!(
+                "something became of payload {payload_id} just now; nothing was resent: look at it, and ask again"
+            ),
+        ))
     }
 
     /// What of it may go without overwriting a later version (D23); `None`: nothing. What may not is
@@ -372,47 +418,32 @@ impl Hand {
     }
 
     /// How it goes: whole and again under its id, or as a part or a copy under a new one (D22).
-    async fn plan(
-        &self,
-        ask: &act::Resend,
-        candidate: &Candidate,
-    ) -> Result<(act::Resending, Accepted), Error> {
+    async fn plan(&self, ask: &act::Resend, candidate: Candidate) -> Result<Plan, Error> {
+        let waiting = self.waiting_of(ask, &candidate)?;
+        let mut resending = self.resending(&candidate, waiting.is_some())?;
         let record = &candidate.record;
         let (webhook_id, payload) = (record.webhook_id, &record.payload);
-        let is_whole = candidate.members == payload.members && !ask.as_new;
-        let waiting = self.waiting_of(candidate, is_whole)?;
-        let mut resending = self.resending(candidate, waiting.is_some())?;
         let older = match (ask.force, ask.skip_superseded) {
             (true, _) => Older::Sent,
             (false, true) => Older::LeftOut,
             (false, false) => Older::Refused,
         };
-        if let Some(payload_id) = waiting {
-            // The same one: there is no second.
+        let is_whole = is_whole(ask, &candidate);
+        if let Some(payload_id) = waiting.or_else(|| is_whole.then_some(payload.id)) {
+            // One that waits is the same one: there is no second.
             resending.payload_id = Some(payload_id.to_string());
             resending.resend_of = (payload_id != payload.id).then(|| payload.id.to_string());
-            let accepted = Accepted::Whole {
+            let accept = Accepted::Whole {
                 webhook_id,
                 payload_id,
                 older,
             };
-            return Ok((resending, accepted));
-        }
-        let gone = |what| Error::conflict("gone", what);
-        if is_whole {
-            let sealed = payload.clone();
-            let queue = &self.shared.queue;
-            queue
-                .call(move |queue| queue.body(&sealed))
-                .await?
-                .map_err(gone)?;
-            resending.payload_id = Some(payload.id.to_string());
-            let accepted = Accepted::Whole {
-                webhook_id,
-                payload_id: payload.id,
-                older,
-            };
-            return Ok((resending, accepted));
+            return Ok(Plan {
+                candidate,
+                waiting,
+                resending,
+                accept,
+            });
         }
         if record.is_head {
             return Err(Error::conflict(
@@ -423,6 +454,7 @@ impl Hand {
                 ),
             ));
         }
+        let gone = |what| Error::conflict(GONE, what);
         if payload.encoding != ENCODING && !ask.as_new {
             return Err(gone(format!(
                 "payload {} was made by another version of orderfeed, and can't be parted; resend it with as_new",
@@ -446,23 +478,29 @@ impl Hand {
         };
         resending.payload_id = (!ask.dry_run).then(|| new.id.to_string());
         resending.resend_of = Some(payload.id.to_string());
-        let accepted = Accepted::New {
+        let accept = Accepted::New {
             webhook_id,
             payload: new,
             resend_of: payload.id,
             older,
         };
-        Ok((resending, accepted))
+        Ok(Plan {
+            candidate,
+            waiting,
+            resending,
+            accept,
+        })
     }
 
     /// A resend of the same that waits already, if there is one; an error if one waits that holds
     /// some of the same orders: they would go twice.
     fn waiting_of(
         &self,
+        ask: &act::Resend,
         candidate: &Candidate,
-        is_whole: bool,
     ) -> Result<Option<PayloadId>, Error> {
         let record = &candidate.record;
+        let is_whole = is_whole(ask, candidate);
         let family = {
             let ledger = self.shared.ledger.caught_up();
             ledger.family_of(record.webhook_id, ledger.origin_of(record)?)?
@@ -474,10 +512,12 @@ impl Hand {
         for Relative {
             id: payload_id,
             members,
+            in_flight,
             ..
         } in waiting
         {
-            if !is_whole && payload_id != record.payload.id && members == candidate.members {
+            let is_same = payload_id != record.payload.id && members == candidate.members;
+            if !is_whole && !in_flight && is_same {
                 return Ok(Some(payload_id));
             }
             if members
@@ -488,7 +528,7 @@ impl Hand {
                 return Err(Error::conflict(
                     WAITING,
                     format!(
-                        "payload {payload_id}, which waits to be resent, holds some of the same orders, and they would go twice; wait for it, or discard it first"
+                        "payload {payload_id}, which is to be resent, holds some of the same orders, and they would go twice; wait for it, or discard it first"
                     ),
                 ));
             }
@@ -527,6 +567,11 @@ impl Hand {
 /// What of a payload is one of these orders.
 fn part(record: &Record, versions: &[Seq]) -> Option<Members> {
     record.payload.members.only(|seq| versions.contains(&seq))
+}
+
+/// Whether it goes under its own id.
+fn is_whole(ask: &act::Resend, candidate: &Candidate) -> bool {
+    candidate.members == candidate.record.payload.members && !ask.as_new
 }
 
 fn refuse_span(ask: &act::Resend) -> Result<(), Error> {

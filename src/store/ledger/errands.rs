@@ -96,8 +96,10 @@ pub struct Relative {
     pub members: Members,
     /// What became of it.
     pub state: PayloadState,
-    /// Whether it waits to be resent.
+    /// Whether it is to be resent, and that is not done.
     pub waits: bool,
+    /// Whether a request of that is in flight.
+    pub in_flight: bool,
 }
 
 /// A resend that is not done.
@@ -526,7 +528,7 @@ fn family(
     origin: PayloadId,
 ) -> rusqlite::Result<Vec<Relative>> {
     const RELATIVE: &str = "SELECT payload_id, state, members,
-            EXISTS (SELECT 1 FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id)
+            (SELECT in_flight FROM errands WHERE errands.webhook_id = payloads.webhook_id AND errands.payload_id = payloads.payload_id)
          FROM payloads";
     let of_id = format!(
         "{RELATIVE} WHERE webhook_id = ?1 AND order_type IN ('purchase_order', 'transfer_order', 'work_order') AND payload_id = ?2"
@@ -588,12 +590,14 @@ fn settle_family(
 }
 
 fn read_relative(row: &Row<'_>) -> rusqlite::Result<Relative> {
+    let in_flight: Option<bool> = row.get(3)?;
     Ok(Relative {
         id: lookup::payload_id_of(row)?,
         members: Members::from_bytes(row.get_ref(2)?.as_blob()?)
             .ok_or_else(|| unreadable("members", "these bytes"))?,
         state: state_of(row.get_ref(1)?.as_str()?)?,
-        waits: row.get(3)?,
+        waits: in_flight.is_some(),
+        in_flight: in_flight.unwrap_or_default(),
     })
 }
 
