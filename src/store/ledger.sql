@@ -101,6 +101,7 @@ CREATE TABLE payloads (
     reason           TEXT,
     items            INTEGER NOT NULL,
     attempts         INTEGER NOT NULL,
+    -- Of the queue that its orders are in; 0: an older copy of that was adopted, which does not have them.
     queue_generation INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
     settled_at       INTEGER,

@@ -173,6 +173,48 @@ fn a_lost_ledger_is_noticed() {
     assert_eq!(receiver.wait_for(2)[1].summary(), "purchase_order 3");
 }
 
+/// An order that has the place of one which the older copy lacks is not taken for it.
+#[test]
+fn orders_queued_after_an_older_copy_was_adopted_are_told_from_those_that_are_lost() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=1);
+    let daemon = site.start();
+    daemon.wait_for_line("delivered 1");
+    daemon.stop();
+    let copy = fs::read(site.queue()).unwrap();
+    let daemon = site.start();
+    site.enqueue("purchase_order", 2..=2);
+    daemon.wait_for_line("delivered 1");
+    let no_text = "INSERT INTO orders (order_type, body) VALUES ('purchase_order', CAST('{\"TrackingNumber\":3,\"x\":\"' || x'ff' || '\"}' AS TEXT))";
+    site.producer().execute_batch(no_text).unwrap();
+    daemon.wait_for_line("is set aside");
+    daemon.stop();
+    fs::write(site.queue(), copy).unwrap();
+    assert!(site.run(&["adopt-queue", "--resend-from", "2"]).0.success());
+    // The second version of the first order, and another one.
+    site.enqueue("purchase_order", [1, 4]);
+    assert_snapshot!(site.told(&["reconcile"]), @"
+    3 orders in the queue, number 1 to 3
+
+    WEBHOOK  DELIVERED  WAITING  MISSING  SUM
+    erp              1        2        0    3
+    [exit 0]
+    ");
+    let daemon = site.start();
+    assert_eq!(receiver.wait_for(3)[2].summary(), "purchase_order 1,4");
+    daemon.wait_for_line("delivered 2");
+    daemon.stop();
+    assert_snapshot!(site.told(&["check", "--deep"]), @"
+    ./config.toml is valid
+    ./l/ledger.db: sound
+    ./q/queue.db: sound
+    payloads and their orders: sound
+    erp: nothing waits
+    [exit 0]
+    ");
+}
+
 #[test]
 fn an_older_copy_of_the_queue_is_noticed() {
     let receiver = Receiver::ok();

@@ -333,7 +333,9 @@ impl Hand {
         if !record.of_this_queue {
             return Err(Error::conflict(
                 GONE,
-                format!("the orders of payload {payload_id} were in the queue that was replaced"),
+                format!(
+                    "the orders of payload {payload_id} are not in the queue any more: it was replaced, or restored from an older copy"
+                ),
             ));
         }
         if record.payload.members.first() <= self.shared.ledger.get().pruned_up_to()? {

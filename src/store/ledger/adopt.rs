@@ -2,11 +2,11 @@
 
 use rusqlite::{TransactionBehavior, params};
 
-use super::{Ledger, Noted, WebhookId, lookup, write_lane};
+use super::{Ledger, Noted, WebhookId, lookup, read_payload, write_lane};
 use crate::clock::WallTime;
 use crate::feed::lane::Lane;
-use crate::feed::order::{OrderType, Seq};
-use crate::feed::payload::PayloadState;
+use crate::feed::order::{OrderType, PerType, Seq};
+use crate::feed::payload::{ENCODING, Payload, PayloadState};
 use crate::store::queue::Queue;
 use crate::store::{During, Error};
 
@@ -221,6 +221,18 @@ impl Ledger {
             OrderType::ALL.map(|order_type| lane.places[order_type].cursor)
         });
         let sent_from = cursors.chain([adopted_from]).min().unwrap_or_default();
+        let lost = if same_queue {
+            self.lost(queue)?
+        } else {
+            Vec::new()
+        };
+        // From here on a webhook reads each type again, and sets aside again what is still to be.
+        let mut read_from = PerType::from_fn(|_| newest);
+        for (_, _, lane, _) in &lanes {
+            for (order_type, place) in lane.places.iter() {
+                read_from[order_type] = read_from[order_type].min(place.cursor);
+            }
+        }
         // The ledger first: if the queue is not marked after it, the next start says so again.
         let transaction = self
             .conn
@@ -254,6 +266,16 @@ impl Ledger {
                     .during("adopting the queue", &self.path)?;
             adoption.parked_forgotten += parked;
             adoption.webhooks.push(adopted);
+        }
+        forget_where_lost_orders_were(&transaction, &lost)
+            .during("adopting the queue", &self.path)?;
+        for (order_type, &after) in read_from.iter() {
+            transaction
+                .execute(
+                    "DELETE FROM set_aside WHERE queue_generation = ?1 AND order_type = ?2 AND seq > ?3",
+                    params![self.queue_generation, order_type.as_str(), after.0],
+                )
+                .during("adopting the queue", &self.path)?;
         }
         transaction
             .execute(
@@ -291,6 +313,63 @@ impl Ledger {
         }
     }
 
+    /// Payloads of this queue whose orders it does not have: where it is an older copy, other orders get
+    /// their places.
+    fn lost(&self, queue: &Queue) -> Result<Vec<(WebhookId, Payload)>, Error> {
+        let doing = "looking for lost orders";
+        let pruned_up_to = self.pruned_up_to()?;
+        let mut lost = Vec::new();
+        for (webhook_id, _) in self.webhooks()? {
+            for order_type in OrderType::ALL {
+                for (from, before) in self.payload_spans()? {
+                    let mut newest_first = self
+                        .conn
+                        .prepare_cached(
+                            "SELECT * FROM payloads WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id >= ?3 AND payload_id < ?4
+                                AND queue_generation = ?5 ORDER BY payload_id DESC",
+                        )
+                        .during(doing, &self.path)?;
+                    let span = params![
+                        webhook_id.0,
+                        order_type.as_str(),
+                        from.to_string(),
+                        before.to_string(),
+                        self.queue_generation
+                    ];
+                    let mut payloads = newest_first
+                        .query_map(span, |row| {
+                            let after = Seq(row.get("after_seq")?);
+                            let resent = row.get::<_, Option<String>>("resend_of")?.is_some();
+                            let payload = read_payload(row)?;
+                            let is_proof = !resent && payload.members.last() > after;
+                            Ok((payload, is_proof))
+                        })
+                        .during(doing, &self.path)?;
+                    // All that were sealed before one whose orders are there hold earlier ones; those
+                    // of the same millisecond are in no order.
+                    let mut there = None;
+                    while let Some((payload, is_proof)) =
+                        payloads.next().transpose().during(doing, &self.path)?
+                    {
+                        let made_at = payload.id.made_at();
+                        if there.is_some_and(|there| made_at < there) {
+                            break;
+                        }
+                        if payload.encoding != ENCODING || payload.members.last() <= pruned_up_to {
+                            continue;
+                        }
+                        if queue.body(&payload)?.is_err() {
+                            lost.push((webhook_id, payload));
+                        } else if is_proof {
+                            there = Some(made_at);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(lost)
+    }
+
     /// The webhooks that it knows, with their names.
     pub fn webhooks(&self) -> Result<Vec<(WebhookId, String)>, Error> {
         self.conn
@@ -302,6 +381,28 @@ impl Ledger {
             })
             .during("listing webhooks", &self.path)
     }
+}
+
+/// By the places of orders that are not in the queue any more nothing is found: they are as those of
+/// another queue.
+fn forget_where_lost_orders_were(
+    conn: &rusqlite::Connection,
+    lost: &[(WebhookId, Payload)],
+) -> rusqlite::Result<()> {
+    for (webhook_id, payload) in lost {
+        let id = payload.id.to_string();
+        conn.prepare_cached(
+            "UPDATE payloads SET queue_generation = 0 WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id = ?3",
+        )?
+        .execute(params![webhook_id.0, payload.order_type.as_str(), id])?;
+        for &seq in payload.members.seqs() {
+            conn.prepare_cached(
+                "DELETE FROM strays WHERE webhook_id = ?1 AND seq = ?2 AND payload_id = ?3",
+            )?
+            .execute(params![webhook_id.0, seq.0, id])?;
+        }
+    }
+    Ok(())
 }
 
 /// What an adopted queue makes meaningless for a webhook: its selections of earlier seqs, its

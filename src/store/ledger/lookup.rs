@@ -38,6 +38,7 @@ impl Ledger {
             conn: &self.conn,
             webhook_id,
             order_type,
+            queue_generation: self.queue_generation,
         };
         for (from, before) in self.epochs()? {
             found.extend(lane.carrying(seq, from, before)?);
@@ -59,6 +60,7 @@ impl Ledger {
             conn: &self.conn,
             webhook_id,
             order_type,
+            queue_generation: self.queue_generation,
         };
         let mut spans = Vec::new();
         for (from, before) in self.epochs()? {
@@ -108,6 +110,7 @@ struct Sealed<'a> {
     conn: &'a Connection,
     webhook_id: WebhookId,
     order_type: OrderType,
+    queue_generation: i64,
 }
 
 impl Sealed<'_> {
@@ -194,12 +197,16 @@ impl Sealed<'_> {
         before: Timestamp,
     ) -> rusqlite::Result<Vec<PayloadId>> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT payload_id, members FROM payloads
+            "SELECT payload_id, members, queue_generation FROM payloads
              WHERE webhook_id = ?1 AND order_type = ?2 AND payload_id >= ?3 AND payload_id < ?4",
         )?;
         let mut rows = statement.query(self.span(from, before))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(2)? != self.queue_generation {
+                // Its orders were lost, and others may have their places.
+                continue;
+            }
             let members = Members::from_bytes(row.get_ref(1)?.as_blob()?)
                 .ok_or_else(|| unreadable("members", "these bytes"))?;
             if members.contains(seq) {
