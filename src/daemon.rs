@@ -621,10 +621,19 @@ impl Lanes {
         for (webhook_id, running) in &self.running {
             running.send_replace(gear.remove(webhook_id));
         }
+        let mut gear: BTreeMap<_, _> = gear
+            .into_iter()
+            .map(|(id, gear)| (id, Some(gear)))
+            .collect();
+        for webhook_id in self.shared.ledger.get().unsettled()? {
+            // Of one that was removed, what was cut off is settled all the same, and discards are heeded.
+            if !self.running.contains_key(&webhook_id) {
+                gear.entry(webhook_id).or_insert(None);
+            }
+        }
         for (webhook_id, gear) in gear {
-            let sender = Arc::clone(&gear.sender);
-            let (running, gear) = watch::channel(Some(gear));
-            let mut shell = LaneShell::new(webhook_id, self.shared.clone(), gear, sender);
+            let (running, gear) = watch::channel(gear);
+            let mut shell = LaneShell::new(webhook_id, self.shared.clone(), gear);
             self.running.insert(webhook_id, running);
             self.tasks
                 .spawn_local(async move { lane::drive(webhook_id, &mut shell).await });

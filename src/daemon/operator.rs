@@ -88,12 +88,12 @@ impl Hand {
                 reason: reason.to_owned(),
             };
             let done = self.tell(record.webhook_id, &told).await?;
-            let message = if done {
-                "given up; the webhook goes on with its next payload"
-            } else if self.configured(&webhook).is_none() {
-                "given up before anything else is sent, should the configuration have the webhook again"
-            } else {
-                "given up as soon as the webhook's request in flight has ended; it is not sent again"
+            let message = match (done, self.configured(&webhook)) {
+                (true, None) => "given up: it is not sent again, unless somebody resends it",
+                (true, Some(_)) => "given up; the webhook goes on with its next payload",
+                (false, _) => {
+                    "given up as soon as the webhook's request in flight has ended; it is not sent again"
+                }
             };
             return self.discarded(payload_id, webhook, message);
         }

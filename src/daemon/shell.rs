@@ -132,8 +132,8 @@ pub(super) struct LaneShell {
     heard: u64,
     stopping: watch::Receiver<bool>,
     pulse: Pulse,
-    /// What goes with the settings that were last asked for.
-    sender: Arc<Sender>,
+    /// What goes with the settings that were last asked for; `None` before there were any.
+    sender: Option<Arc<Sender>>,
     /// What is being read ahead.
     reading: Option<Reading>,
     /// What was.
@@ -170,7 +170,6 @@ impl LaneShell {
         webhook_id: WebhookId,
         shared: Shared,
         gear: watch::Receiver<Option<Gear>>,
-        sender: Arc<Sender>,
     ) -> Self {
         // Its counters are there, and 0, before anything happens.
         let meters = gear
@@ -186,7 +185,7 @@ impl LaneShell {
             pulse: shared.notifier.pulse(webhook_id),
             shared,
             gear,
-            sender,
+            sender: None,
             reading: None,
             ahead: None,
             ahead_max: 1,
@@ -218,7 +217,8 @@ impl LaneShell {
     }
 
     fn tell_state(&mut self, state: &'static str) {
-        if self.told.replace(state) != Some(state) {
+        let is_configured = self.gear.borrow().is_some();
+        if is_configured && self.told.replace(state) != Some(state) {
             self.shared.teller.tell(|at| Event::Webhook {
                 at,
                 webhook: self.name(),
@@ -334,7 +334,7 @@ impl Shell for LaneShell {
 
     fn settings(&mut self) -> Option<Arc<Settings>> {
         let Gear { settings, sender } = self.gear.borrow_and_update().clone()?;
-        self.sender = sender;
+        self.sender = Some(sender);
         Some(settings)
     }
 
@@ -487,8 +487,10 @@ impl Shell for LaneShell {
     async fn post(&mut self, settings: &Arc<Settings>, request: Request, next: &Lane) -> Report {
         self.tell_state("sending");
         self.read_ahead(next, settings);
-        self.pulse.requests(self.sender.timeout());
-        let report = self.sender.post(request).await;
+        let sender = self.sender.clone();
+        let sender = sender.expect("whoever has settings has been given the sender with them");
+        self.pulse.requests(sender.timeout());
+        let report = sender.post(request).await;
         self.pulse.works();
         failpoint::reach("answered");
         report

@@ -363,6 +363,26 @@ fn a_removed_webhook_is_told_nothing_and_its_failed_payloads_can_be_discarded() 
     assert_eq!(payload["state"], "discarded", "{payload}");
 }
 
+/// So can what was on its way when the daemon was killed, before the webhook was removed.
+#[test]
+fn what_was_in_flight_to_a_webhook_that_was_removed_since_can_be_discarded() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", ""));
+    site.enqueue("purchase_order", 1..=1);
+    site.start_with(&[("FAILPOINT", "answered")]).wait();
+    let id = receiver.arrived()[0].header("webhook-id").to_owned();
+    site.configure("");
+    let daemon = site.start();
+    assert_snapshot!(site.told(&["discard", &id, "--reason", "sold"]), @"
+    given up: it is not sent again, unless somebody resends it
+    [exit 0]
+    ");
+    daemon.stop();
+    assert_snapshot!(site.ledger_rows("SELECT state, outcome FROM payloads JOIN attempts USING (payload_id)"), @"discarded interrupted");
+    assert_snapshot!(site.ledger_rows("SELECT head_payload_id, (SELECT count(*) FROM instructions) FROM webhooks"), @"- 0");
+    assert_eq!(receiver.arrived().len(), 1);
+}
+
 /// D20: while one of a family waits, no other goes with the same orders.
 #[test]
 fn d20_of_a_payload_and_its_parts_one_goes_at_a_time() {

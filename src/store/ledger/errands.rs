@@ -198,6 +198,22 @@ impl Ledger {
         next_errand(&self.conn, webhook_id).during("reading what was asked for", &self.path)
     }
 
+    /// Webhooks with a payload that is pending or to be resent, whether or not the configuration has
+    /// them.
+    pub fn unsettled(&self) -> Result<Vec<WebhookId>, Error> {
+        self.conn
+            .prepare(
+                "SELECT webhook_id FROM webhooks WHERE head_payload_id IS NOT NULL
+                    OR EXISTS (SELECT 1 FROM errands WHERE errands.webhook_id = webhooks.webhook_id)",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map([], |row| row.get(0).map(WebhookId))?
+                    .collect()
+            })
+            .during("reading what is not settled", &self.path)
+    }
+
     /// What a webhook was told and is yet to heed, oldest first.
     pub fn instructions(&self, webhook_id: WebhookId) -> Result<Vec<Instruction>, Error> {
         instructions(&self.conn, webhook_id).during("reading what was told", &self.path)
