@@ -166,9 +166,10 @@ impl Course {
             answer: None,
         };
         let payload_id = head.payload.id;
-        let name = shell
-            .settings()
-            .map_or_else(String::new, |settings| settings.name.to_string());
+        let name = shell.settings().map_or_else(
+            || "a webhook that was removed".to_owned(),
+            |settings| settings.name.to_string(),
+        );
         let change = Change::Settled {
             payload_id,
             state: PayloadState::Pending,
