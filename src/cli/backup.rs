@@ -46,6 +46,7 @@ fn by_hand(place: &ConfigPlace) -> Result<api::BackedUp, Failure> {
     rotate(
         &config.maintenance.backup_dir,
         config.maintenance.backup_keep,
+        &backup.folder,
     )?;
     Ok(backup.into())
 }

@@ -194,7 +194,7 @@ impl Upkeep {
             failpoint::reach("backup_queue");
             let backup = draft.finish()?;
             failpoint::reach("backup_finished");
-            if let Err(error) = backup::rotate(&dir, keep) {
+            if let Err(error) = backup::rotate(&dir, keep, &backup.folder) {
                 warn!("{error}; the backups grow in number");
             }
             Ok(backup)

@@ -182,8 +182,9 @@ pub struct Backup {
     pub bytes: u64,
 }
 
-/// Removes the oldest copies, so that `keep` are left; returns those that are gone.
-pub fn rotate(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
+/// Removes the oldest copies, so that `keep` are left, the newest among them; returns those that are
+/// gone.
+pub fn rotate(dir: &Path, keep: usize, newest: &Path) -> Result<Vec<PathBuf>, Error> {
     let doing = "removing old backups";
     let mut backups = Vec::new();
     for entry in fs::read_dir(dir).during(doing, dir)? {
@@ -192,17 +193,26 @@ pub fn rotate(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        if name.starts_with(PREFIX) && path.join(LEDGER).is_file() && path.join(QUEUE).is_file() {
+        if is_ours(name) && path.join(LEDGER).is_file() && path.join(QUEUE).is_file() {
             backups.push(path);
         }
     }
-    // Their names sort by time.
-    backups.sort();
+    // Their names sort by time. One that seems to be of a later time than the newest was made before a
+    // clock was set back.
+    backups.sort_by_key(|path| (path.file_name() <= newest.file_name(), path.clone()));
     backups.truncate(backups.len().saturating_sub(keep));
     for path in &backups {
         fs::remove_dir_all(path).during(doing, path)?;
     }
     Ok(backups)
+}
+
+/// Whether a folder has a name that a copy is given: other names are other people's.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|at| {
+        let digits = at.replace(|c: char| c.is_ascii_digit(), "0");
+        digits == "0000-00-00T00-00-00.000Z"
+    })
 }
 
 /// An error unless all that SQLite can check quickly is in order.
@@ -237,4 +247,33 @@ fn new_file(path: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(path)
         .during("making the copy", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_copies_stay_also_when_a_clock_was_set_back() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| dir.path().join(name);
+        let names = [
+            "orderfeed-2026-09-01T01-00-00.000Z",
+            "orderfeed-2026-09-02T01-00-00.000Z",
+            "orderfeed-2026-09-03T01-00-00.000Z",
+            "orderfeed-2027-09-01T01-00-00.000Z",
+            "orderfeed-2027-09-01T01-00-00.000Z (mine)",
+        ];
+        for name in names {
+            fs::create_dir(folder(name)).expect("a folder");
+            for file in [LEDGER, QUEUE] {
+                fs::write(folder(name).join(file), "").expect("a file");
+            }
+        }
+        let gone = rotate(dir.path(), 2, &folder(names[2])).expect("they can be removed");
+        assert_eq!(gone, [folder(names[3]), folder(names[0])]);
+        assert!(
+            folder(names[1]).exists() && folder(names[2]).exists() && folder(names[4]).exists()
+        );
+    }
 }
