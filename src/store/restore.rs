@@ -110,7 +110,8 @@ pub fn carry_out(
     let mut kept = Vec::new();
     for (_, _, place) in &pairs {
         // Were this cut off, the next start says what is missing, and this can be done again.
-        for suffix in ["-wal", "-shm", ""] {
+        // Of a file without its WAL nobody would notice what it lacks.
+        for suffix in ["", "-wal", "-shm"] {
             let from = files::with_suffix(place, suffix);
             if from.exists() {
                 let to = files::with_suffix(&files::with_suffix(place, &aside), suffix);
