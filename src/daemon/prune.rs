@@ -102,6 +102,12 @@ pub async fn prune(stores: &impl Stores, retention: Duration) -> Result<Pruned, 
         stores.rest("prune_orphans").await;
     }
     let claimants = stores.ledger(|ledger| ledger.claimants()).await?;
+    if stores
+        .ledger(|ledger| ledger.awaits_first_webhooks())
+        .await?
+    {
+        return Ok(pruned);
+    }
     let (horizon, keeper) = horizon(stores, &claimants, cut).await?;
     if let Some(who) = keeper {
         let (after, up_to) = (horizon.before(), cut.newest);
@@ -275,6 +281,5 @@ async fn forget(stores: &impl Stores, cut: Cut) -> Result<u64, Error> {
             .await?;
         stores.rest("prune_forgot").await;
     }
-    stores.ledger(Ledger::forget_selections).await?;
     Ok(forgotten)
 }

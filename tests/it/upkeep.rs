@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, OK, PATIENCE, Receiver, Site};
+use crate::support::{Answer, Daemon, OK, PATIENCE, Receiver, Site};
 
 /// Prunes each second what is done with for a second.
 const EAGER: &str =
@@ -29,6 +29,22 @@ fn wait_for_seqs(site: &Site, expected: &[i64]) {
             "the queue holds {:?}",
             seqs(site)
         );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until pruning has ended so many times.
+fn wait_for_prunes(daemon: &Daemon, times: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    let ended = || {
+        daemon
+            .log()
+            .iter()
+            .filter(|line| line.contains("pruned: "))
+            .count()
+    };
+    while ended() < times {
+        assert!(Instant::now() < deadline, "nothing is pruned");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -336,4 +352,91 @@ fn check_deep_finds_an_order_that_is_gone() {
         told.contains("of payload pl_") && told.contains("order 2") && told.ends_with("[exit 5]"),
         "{told}"
     );
+}
+
+/// Before there is a webhook, all orders wait for the first one (D27).
+#[test]
+fn d27_nothing_is_pruned_before_the_first_webhook() {
+    let receiver = Receiver::ok();
+    let site = Site::new(EAGER);
+    let daemon = site.start();
+    site.enqueue("purchase_order", 1..=5);
+    wait_for_prunes(&daemon, 4);
+    assert_eq!(seqs(&site), [1, 2, 3, 4, 5]);
+    site.configure(&format!("{EAGER}{}", one_by_one(&receiver)));
+    daemon.reload();
+    receiver.wait_for(5);
+    wait_for_seqs(&site, &[5]);
+    daemon.stop();
+}
+
+/// The next webhook is none of the first when all that were there are forgotten (D27).
+#[test]
+fn d27_a_webhook_after_a_forgotten_one_is_none_of_the_first() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&format!("{EAGER}{}", one_by_one(&receiver)));
+    let daemon = site.start();
+    site.enqueue("purchase_order", 1..=3);
+    receiver.wait_for(3);
+    site.configure(EAGER);
+    daemon.reload();
+    daemon.wait_for_line("erp was removed from the configuration");
+    site.enqueue("purchase_order", 4..=5);
+    let later = |more: &str| format!("{EAGER}{}", receiver.webhook("later", more));
+    site.configure(&later(""));
+    daemon.reload();
+    daemon.wait_for_line("later: held");
+    site.configure(&later("start = \"now\"\n"));
+    daemon.reload();
+    site.enqueue("purchase_order", [6]);
+    assert_eq!(receiver.wait_for(4)[3].summary(), "purchase_order 6");
+    daemon.stop();
+}
+
+/// What is pruned comes back with an older copy of the queue, and belongs to whom it belonged.
+#[test]
+fn d25_what_was_pruned_can_be_sent_again_from_an_older_copy() {
+    const NEVER: &str = "[maintenance]\nprune_at = \"off\"\n";
+    let receiver = Receiver::ok();
+    let triggers = |triggers: &str| one_by_one(&receiver) + &format!("triggers = [{triggers}]\n");
+    let first = triggers("\"purchase_order\"");
+    let then = triggers("\"purchase_order\", \"work_order\"");
+    let site = Site::new(&format!("{NEVER}{first}"));
+    let daemon = site.start();
+    site.enqueue("purchase_order", 1..=3);
+    receiver.wait_for(3);
+    site.configure(&format!("{NEVER}{then}"));
+    daemon.reload();
+    site.enqueue("work_order", 4..=5);
+    receiver.wait_for(5);
+    daemon.stop();
+    let older = site.file("older.db");
+    fs::copy(site.queue(), &older).unwrap();
+    site.configure(&format!("{EAGER}{then}"));
+    let daemon = site.start();
+    site.enqueue("purchase_order", [6]);
+    receiver.wait_for(6);
+    wait_for_seqs(&site, &[6]);
+    wait_for_prunes(&daemon, 4);
+    daemon.stop();
+    fs::copy(&older, site.queue()).unwrap();
+    let told = site.told(&["adopt-queue", "--resend-from", "1"]);
+    assert!(told.ends_with("[exit 0]"), "{told}");
+    let daemon = site.start();
+    let arrived = receiver.wait_for(11);
+    let again: Vec<String> = arrived[6..]
+        .iter()
+        .map(|arrived| arrived.summary())
+        .collect();
+    assert_eq!(
+        again,
+        [
+            "purchase_order 1",
+            "purchase_order 2",
+            "purchase_order 3",
+            "work_order 4",
+            "work_order 5"
+        ]
+    );
+    daemon.stop();
 }

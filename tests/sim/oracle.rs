@@ -954,7 +954,8 @@ impl Oracle {
         now: Timestamp,
         registered: &BTreeMap<WebhookName, Registered>,
     ) {
-        let is_new = self.hooks.values().all(|model| model.forgotten);
+        // Also those that are forgotten were there before.
+        let is_new = self.hooks.is_empty();
         for webhook_id in self.present.drain(..) {
             self.hooks
                 .get_mut(&webhook_id)

@@ -66,6 +66,13 @@ impl Ledger {
             .during("registering webhooks", &self.path)
     }
 
+    /// Whether the first webhooks are yet to come: they begin with the oldest order (D27).
+    pub fn awaits_first_webhooks(&self) -> Result<bool, Error> {
+        self.conn
+            .query_row(&format!("SELECT {NO_WEBHOOK_YET}"), [], |row| row.get(0))
+            .during("looking for webhooks", &self.path)
+    }
+
     /// What [`Ledger::configure`] would do; nothing is written.
     pub fn preview(
         &mut self,
@@ -84,6 +91,9 @@ impl Ledger {
     }
 }
 
+/// Whether there never was a webhook, not even one that was forgotten since. As SQL.
+const NO_WEBHOOK_YET: &str = "NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'webhooks')";
+
 fn configure(
     conn: &Connection,
     webhooks: &[Configured],
@@ -92,7 +102,7 @@ fn configure(
 ) -> rusqlite::Result<BTreeMap<WebhookName, Registered>> {
     let first_cursor = conn
         .query_row(
-            "SELECT first_cursor FROM ledger WHERE NOT EXISTS (SELECT 1 FROM webhooks)",
+            &format!("SELECT first_cursor FROM ledger WHERE {NO_WEBHOOK_YET}"),
             [],
             |row| row.get(0).map(Seq),
         )

@@ -290,8 +290,8 @@ impl Ledger {
     }
 
     /// Writes down that the orders up to this one are done with; not if a resend was asked for
-    /// meanwhile that needs one of them, or a webhook has come, of which these claimants know
-    /// nothing. From then on neither can happen.
+    /// meanwhile that needs one of them, or has failed since (D11), or a webhook has come, of which
+    /// these claimants know nothing. From then on none of it can happen.
     pub fn mark_pruned(&mut self, up_to: Seq, claimants: &[Claimant]) -> Result<bool, Error> {
         let known: BTreeSet<i64> = claimants.iter().map(|known| known.webhook_id.0).collect();
         let mark = |conn: &mut Connection| -> rusqlite::Result<bool> {
@@ -300,7 +300,11 @@ impl Ledger {
                 .prepare_cached("SELECT webhook_id FROM webhooks")?
                 .query_map([], |row| row.get::<_, i64>(0))?
                 .all(|id| id.is_ok_and(|id| known.contains(&id)));
-            if !all_known || needed_by_errand(&transaction)?.is_some_and(|seq| seq <= up_to) {
+            let needed = [
+                first_order(&transaction, OF_ERRANDS)?,
+                first_order(&transaction, OF_FAILED)?,
+            ];
+            if !all_known || needed.into_iter().flatten().any(|seq| seq <= up_to) {
                 return Ok(false);
             }
             transaction.execute(
@@ -464,19 +468,6 @@ impl Ledger {
         forget(&mut self.conn).during("forgetting what is pruned", &self.path)
     }
 
-    /// Selections that were in force for pruned orders alone.
-    pub fn forget_selections(&mut self) -> Result<(), Error> {
-        self.conn
-            .execute(
-                "DELETE FROM selections WHERE EXISTS (SELECT 1 FROM selections AS later
-                    WHERE later.webhook_id = selections.webhook_id AND later.from_seq > selections.from_seq
-                        AND later.from_seq <= (SELECT pruned_up_to + 1 FROM ledger))",
-                [],
-            )
-            .map(drop)
-            .during("forgetting what is pruned", &self.path)
-    }
-
     /// Gives up the places of webhooks that were removed so long ago (D27), unless they have a payload
     /// that somebody has yet to decide about (D11). Returns their names.
     pub fn forget_removed(&mut self, cut: Cut, now: Timestamp) -> Result<Vec<String>, Error> {
@@ -562,17 +553,22 @@ pub(super) fn pruned_up_to(conn: &Connection) -> rusqlite::Result<Seq> {
         .query_row([], |row| row.get(0).map(Seq))
 }
 
-/// The first order that a resend needs.
-fn needed_by_errand(conn: &Connection) -> rusqlite::Result<Option<Seq>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT payload_id, members FROM errands CROSS JOIN payloads USING (webhook_id, payload_id)
-         WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order')
-            AND queue_generation = (SELECT queue_generation FROM ledger)",
-    )?;
+/// Payloads that are to be resent. As SQL.
+const OF_ERRANDS: &str = "errands CROSS JOIN payloads USING (webhook_id, payload_id)
+    WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order')";
+
+/// Payloads that failed. As SQL.
+const OF_FAILED: &str = "payloads WHERE state = 'failed'";
+
+/// The first order in some payloads of this queue.
+fn first_order(conn: &Connection, payloads: &str) -> rusqlite::Result<Option<Seq>> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT members FROM {payloads} AND queue_generation = (SELECT queue_generation FROM ledger)"
+    ))?;
     let mut rows = statement.query([])?;
     let mut first = None;
     while let Some(row) = rows.next()? {
-        let seq = members_of(row, 1)?.first();
+        let seq = members_of(row, 0)?.first();
         first = first.into_iter().chain([seq]).min();
     }
     Ok(first)
@@ -580,7 +576,7 @@ fn needed_by_errand(conn: &Connection) -> rusqlite::Result<Option<Seq>> {
 
 /// Whether a resend needs an order that is pruned.
 pub(super) fn needs_pruned(conn: &Connection) -> rusqlite::Result<bool> {
-    let (needed, up_to) = (needed_by_errand(conn)?, pruned_up_to(conn)?);
+    let (needed, up_to) = (first_order(conn, OF_ERRANDS)?, pruned_up_to(conn)?);
     Ok(needed.is_some_and(|seq| seq <= up_to))
 }
 
