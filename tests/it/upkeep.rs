@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Daemon, OK, PATIENCE, Receiver, Site};
+use crate::support::{Answer, Arrived, Daemon, OK, PATIENCE, Receiver, Site};
 
 /// Prunes each second what is done with for a second.
 const EAGER: &str =
@@ -424,10 +424,7 @@ fn d25_what_was_pruned_can_be_sent_again_from_an_older_copy() {
     assert!(told.ends_with("[exit 0]"), "{told}");
     let daemon = site.start();
     let arrived = receiver.wait_for(11);
-    let again: Vec<String> = arrived[6..]
-        .iter()
-        .map(|arrived| arrived.summary())
-        .collect();
+    let again: Vec<String> = arrived[6..].iter().map(Arrived::summary).collect();
     assert_eq!(
         again,
         [
