@@ -428,6 +428,8 @@ impl Lanes {
                 Err(error) if error.is_lasting() => return Err(error),
                 Err(error) => {
                     self.shared.notifier.not_yet(&error.to_string());
+                    // After a standstill the watchdog is there already.
+                    self.shared.notifier.alive();
                     if refused.is_none() {
                         error!(
                             "{error}; nothing is sent until this is mended, and it is tried again every second"
@@ -460,7 +462,7 @@ impl Lanes {
                 Ok(()) = reins.reload.changed() => {
                     let next = Arc::clone(&reins.reload.borrow_and_update());
                     match self.reload(&config, &next).await {
-                        Ok(()) => {
+                        Ok(next) => {
                             poll = ticks(next.queue.poll_interval);
                             config = next;
                         }
@@ -469,15 +471,15 @@ impl Lanes {
                     }
                 }
                 Some(Reload { config: next, reply }) = self.reloads.recv() => {
-                    let reloaded = self.reload(&config, &next).await;
-                    if reloaded.is_ok() {
-                        poll = ticks(next.queue.poll_interval);
-                        config = next;
-                    }
-                    match reloaded {
+                    // Who asks waits for it, or has gone.
+                    match self.reload(&config, &next).await {
+                        Ok(next) => {
+                            poll = ticks(next.queue.poll_interval);
+                            config = next;
+                            drop(reply.send(Ok(())));
+                        }
                         Err(error) if error.is_lasting() => return Some(error),
-                        // Who asked has waited for it, or has gone.
-                        reloaded => drop(reply.send(reloaded)),
+                        Err(error) => drop(reply.send(Err(error))),
                     }
                 }
                 _ = poll.tick() => match self.shared.look().await {
@@ -581,18 +583,24 @@ impl Lanes {
         lasting.map_or(Ok(()), Err)
     }
 
-    /// Goes on with another configuration: all of it, or nothing.
-    async fn reload(&mut self, old: &Config, new: &Arc<Config>) -> Result<(), store::Error> {
+    /// Goes on with another configuration, all of it or nothing; what is in force then.
+    async fn reload(&mut self, old: &Config, new: &Config) -> Result<Arc<Config>, store::Error> {
         for note in needs_restart(old, new) {
             warn!("{note}; the rest is reloaded");
         }
         self.apply(new).await?;
-        self.in_force.send_replace(Arc::clone(new));
+        let mut in_force = new.clone();
+        // Whoever looks into the files is to find those that are open.
+        in_force.queue.path.clone_from(&old.queue.path);
+        in_force.ledger.path.clone_from(&old.ledger.path);
+        in_force.admin.socket.clone_from(&old.admin.socket);
+        let in_force = Arc::new(in_force);
+        self.in_force.send_replace(Arc::clone(&in_force));
         if let Some(grants) = &self.grants {
             grants.send_replace(Arc::new(new.admin.grants.clone()));
         }
         info!("the configuration {} is reloaded", new.file.display());
-        Ok(())
+        Ok(in_force)
     }
 
     /// Gives every webhook its settings, and every new one a lane: all of it, or nothing.

@@ -36,6 +36,35 @@ fn a_broken_file_changes_nothing_and_is_reported() {
     receiver.wait_for(1);
 }
 
+/// Until the next start, whoever asks, counts or copies finds the files that are open.
+#[test]
+fn a_path_takes_effect_at_the_next_start() {
+    let receiver = Receiver::ok();
+    let site = Site::new(&receiver.webhook("erp", "active = false"));
+    site.enqueue("purchase_order", 1..=3);
+    let daemon = site.start();
+    let file = std::fs::read_to_string(site.config()).unwrap();
+    let elsewhere = file
+        .replace("q/queue.db", "q/other.db")
+        .replace("l/l", "l/o");
+    std::fs::write(site.config(), elsewhere).unwrap();
+    for _ in 0..2 {
+        let told = site.told(&["reload"]);
+        assert!(
+            told.contains("queue.path takes effect at the next start"),
+            "{told}"
+        );
+        assert!(
+            told.contains("ledger.path takes effect at the next start"),
+            "{told}"
+        );
+    }
+    assert!(site.told(&["status"]).contains("3 purchase orders"));
+    let told = site.told(&["backup"]);
+    assert!(told.ends_with("[exit 0]"), "{told}");
+    daemon.stop();
+}
+
 /// A request in flight is not cut off, also when its webhook is removed meanwhile; when that
 /// returns, it goes on where it stood (D27).
 #[test]
