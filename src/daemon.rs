@@ -43,6 +43,7 @@ use crate::store::ledger::{Ledger, WebhookId};
 use crate::store::queue::{Queue, Survey};
 use crate::store::worker::{LedgerHandle, QueueHandle};
 use crate::store::{self, files};
+use crate::telemetry;
 use front::{Front, Reload};
 use lane::{Halt, Settings};
 pub use notify::is_awaited;
@@ -599,6 +600,7 @@ impl Lanes {
         if let Some(grants) = &self.grants {
             grants.send_replace(Arc::new(new.admin.grants.clone()));
         }
+        telemetry::change(&new.log);
         info!("the configuration {} is reloaded", new.file.display());
         Ok(in_force)
     }

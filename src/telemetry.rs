@@ -2,7 +2,8 @@
 //!
 //! The journal gets it natively where standard error leads there and the format is `auto`: with the priority,
 //! and each value as a field of its own (`ORDERFEED_WEBHOOK=erp`). Where it does not answer at the start, it gets
-//! lines instead; where it goes away later, what is told meanwhile is lost, and nothing waits for it.
+//! lines instead; where it goes away later, what is told meanwhile is lost. Where it hangs, so does whoever tells it
+//! something, once the socket's buffer is full.
 //!
 //! A line stands alone: the time, the level unless it is `info`, a sentence, then its values as
 //! `key=value`. A sentence of several lines is set in from the second on. Spans are not shown;
@@ -11,6 +12,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -22,11 +24,33 @@ use tracing_subscriber::fmt::{FmtContext, Layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer as _, Registry, reload};
 
 use crate::config::{LogConfig, LogFormat};
 
+/// What is told, and where; another one takes its place when the configuration is reloaded.
+type Told = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
+
+static HANDLE: OnceLock<reload::Handle<Told, Registry>> = OnceLock::new();
+
 /// Begins to tell what happens, until the process ends. Only the first call counts.
 pub fn init(log: &LogConfig) {
+    let (told, handle) = reload::Layer::new(told(log));
+    if tracing_subscriber::registry().with(told).try_init().is_ok() {
+        HANDLE.get_or_init(|| handle);
+    }
+}
+
+/// Goes on as another configuration says.
+pub fn change(log: &LogConfig) {
+    if let Some(handle) = HANDLE.get() {
+        handle
+            .reload(told(log))
+            .expect("the subscriber is there until the process ends, and nothing panics in it");
+    }
+}
+
+fn told(log: &LogConfig) -> Told {
     let others = LevelFilter::from_level(log.level.min(Level::WARN));
     let targets = Targets::new()
         .with_default(others)
@@ -35,7 +59,7 @@ pub fn init(log: &LogConfig) {
         .then(tracing_journald::layer)
         .and_then(Result::ok);
     if let Some(journal) = journal {
-        let layer = journal
+        let journal = journal
             .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
             .with_field_prefix(Some("ORDERFEED".to_owned()))
             .with_priority_mappings(PriorityMappings {
@@ -45,8 +69,7 @@ pub fn init(log: &LogConfig) {
                 debug: Priority::Debug,
                 trace: Priority::Debug,
             });
-        let subscriber = tracing_subscriber::registry().with(targets).with(layer);
-        return first_only(subscriber.try_init());
+        return targets.and_then(journal).boxed();
     }
     let layer = Layer::default().with_writer(io::stderr);
     let lines = match log.format {
@@ -58,21 +81,12 @@ pub fn init(log: &LogConfig) {
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_span_list(false);
-            let subscriber = tracing_subscriber::registry().with(targets).with(layer);
-            return first_only(subscriber.try_init());
+            return targets.and_then(layer).boxed();
         }
     };
     let layer = layer.with_ansi(lines.colour).event_format(lines);
-    first_only(
-        tracing_subscriber::registry()
-            .with(targets)
-            .with(layer)
-            .try_init(),
-    );
+    targets.and_then(layer).boxed()
 }
-
-/// A second subscriber is refused: the first goes on, which is what is wanted.
-fn first_only(_refused: Result<(), tracing_subscriber::util::TryInitError>) {}
 
 /// What ends the program, for standard error: where that leads to the journal, with its priority.
 pub fn as_error(text: &str) -> String {

@@ -65,6 +65,30 @@ fn a_path_takes_effect_at_the_next_start() {
     daemon.stop();
 }
 
+#[test]
+fn what_is_logged_changes_at_once() {
+    let receiver = Receiver::ok();
+    let erp = receiver.webhook("erp", "");
+    let site = Site::new(&erp);
+    let daemon = site.start();
+    for log in ["level = \"error\"", "format = \"json\""] {
+        site.configure(&format!("{erp}[log]\n{log}\n"));
+        let told = site.told(&["reload"]);
+        assert!(told.ends_with("[exit 0]"), "{told}");
+    }
+    site.enqueue("purchase_order", 1..=1);
+    daemon.wait_for_line("\"message\":\"erp: delivered 1 purchase_order");
+    let (_, log) = daemon.stop();
+    let reloads: Vec<_> = log
+        .iter()
+        .filter(|line| line.contains("is reloaded"))
+        .collect();
+    assert!(
+        matches!(reloads.as_slice(), [json] if json.starts_with('{')),
+        "{log:#?}"
+    );
+}
+
 /// A request in flight is not cut off, also when its webhook is removed meanwhile; when that
 /// returns, it goes on where it stood (D27).
 #[test]
