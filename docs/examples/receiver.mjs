@@ -1,7 +1,7 @@
 // A receiver: node receiver.mjs PORT SECRET_FILE FOLDER; the secret is whsec_...
 
 import { createHmac, timingSafeEqual } from "node:crypto";
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 
@@ -28,6 +28,9 @@ function store(payloadId, body) {
   if (existsSync(file)) return false;
   writeFileSync(`${file}.new`, body, { flush: true });
   renameSync(`${file}.new`, file); // whole, or not there
+  const names = openSync(folder);
+  fsyncSync(names); // the new name is on disk, too
+  closeSync(names);
   return true;
 }
 
