@@ -20,6 +20,7 @@ use super::meters::{Meters, register};
 use crate::clock::WallTime;
 use crate::config::Config;
 use crate::store::files;
+use crate::store::ledger::chores::Chore;
 
 /// The contract's words for where a webhook may stand.
 const STATES: [&str; 11] = [
@@ -46,6 +47,7 @@ pub(super) async fn metrics(State(desk): State<Desk>) -> Response {
         page.files(config);
         page.queue(measured);
         page.webhooks(measured);
+        page.chores(measured);
     }
     let mut families = meters.gather();
     families.extend(page.0.gather());
@@ -252,6 +254,30 @@ impl Page {
             }
             if let Some(at) = lane.pending_since {
                 pending.with_label_values(&[&lane.webhook]).set(seconds(at));
+            }
+        }
+    }
+
+    fn chores(&self, measured: &Measured) {
+        let failed = self.gauge(
+            "orderfeed_chore_failed",
+            "1 if the chore (prune, backup) failed when it was last done, else 0.",
+            &["chore"],
+        );
+        let last_success = self.gauge(
+            "orderfeed_chore_last_success_timestamp_seconds",
+            "When the chore last succeeded, in seconds since 1970; absent before the first time.",
+            &["chore"],
+        );
+        for chore in Chore::ALL {
+            failed.with_label_values(&[chore.as_str()]).set(0.0);
+        }
+        for chore in &measured.status.maintenance.chores {
+            let labels = [&chore.chore];
+            let has_failed = f64::from(chore.failure.is_some());
+            failed.with_label_values(&labels).set(has_failed);
+            if let Some(at) = chore.success_at {
+                last_success.with_label_values(&labels).set(seconds(at));
             }
         }
     }

@@ -223,6 +223,17 @@ fn counters_begin_anew_and_what_stands_in_the_ledger_stays() {
 }
 
 #[test]
+fn a_failed_backup_is_told() {
+    let site = Site::new("[maintenance]\nbackup_dir = \"config.toml\"\n");
+    let _daemon = site.start();
+    assert!(!site.run(&["backup"]).0.success());
+    assert_snapshot!(samples(&metrics(&site), &["chore"]), @r#"
+    orderfeed_chore_failed{chore="backup"} 1
+    orderfeed_chore_failed{chore="prune"} 0
+    "#);
+}
+
+#[test]
 fn metrics_are_told_while_queue_and_ledger_do_not_belong_together() {
     let site = Site::new("");
     crate::admin::replace_queue(&site);
