@@ -9,6 +9,7 @@
 //! Where nobody listens (no `NOTIFY_SOCKET`), nothing is told, and nothing is counted.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -19,12 +20,13 @@ use tracing::{error, info, warn};
 
 use super::shell::Shared;
 use crate::clock::{Clock, WallTime};
-use crate::feed::lane::{Wait, WebhookState};
-use crate::feed::order::OrderType;
+use crate::feed::lane::{Place, Wait, WebhookState};
+use crate::feed::order::{OrderType, PerType};
 use crate::feed::timestamp::Timestamp;
 use crate::feed::webhook::WebhookName;
 use crate::store;
 use crate::store::ledger::WebhookId;
+use crate::store::queue::Queue;
 
 /// Whether systemd waits for the daemon to be ready, which includes its admin socket.
 pub fn is_awaited() -> bool {
@@ -45,6 +47,8 @@ struct Inner {
     lanes: RefCell<Vec<(WebhookId, Weak<Cell<Doing>>)>>,
     /// The lane that was last found to hang.
     hangs: Cell<Option<WebhookId>>,
+    /// What waited for each lane, when it stood so.
+    waiting: RefCell<BTreeMap<WebhookId, (Stand, Waiting)>>,
     status: RefCell<String>,
     status_at: Cell<Option<Instant>>,
 }
@@ -146,22 +150,18 @@ impl Notifier {
             let state = WebhookState::Held;
             return Ok(Fare::new(name, state, None));
         };
-        let (lane, selections) = {
-            let ledger = shared.ledger.get();
-            (ledger.lane(webhook_id)?, ledger.selections(webhook_id)?)
-        };
-        let places = lane.places;
-        let count = move |queue: &mut store::queue::Queue| {
-            let (mut waiting, mut or_more) = (0, false);
-            for order_type in OrderType::ALL {
-                let cursor = places[order_type].cursor;
-                let survey = queue.survey(order_type, cursor, &selections, WAITING_MAX)?;
-                waiting += survey.waiting;
-                or_more |= !survey.complete;
+        let lane = shared.ledger.get().lane(webhook_id)?;
+        let stand = (*shared.noticed.borrow(), lane.places);
+        let known = self.0.waiting.borrow().get(&webhook_id).copied();
+        let (waiting, or_more) = match known {
+            Some((at, waiting)) if at == stand => waiting,
+            _ => {
+                let waiting = count(shared, webhook_id, lane.places).await?;
+                let mut known = self.0.waiting.borrow_mut();
+                known.insert(webhook_id, (stand, waiting));
+                waiting
             }
-            Ok((waiting, or_more))
         };
-        let (waiting, or_more) = shared.queue.call(count).await?;
         let pending = lane
             .head
             .map_or(0, |head| head.payload.members.seqs().len());
@@ -225,6 +225,32 @@ impl Notifier {
             warn!("systemd can't be told how the daemon fares: {error}");
         }
     }
+}
+
+/// What counting depends on: the looks that found something, and how far the lane has come.
+type Stand = (u64, PerType<Place>);
+
+/// So many orders, and whether more than that.
+type Waiting = (u64, bool);
+
+/// Counts what waits for a lane. The orders themselves are read, which may be large.
+async fn count(
+    shared: &Shared,
+    webhook_id: WebhookId,
+    places: PerType<Place>,
+) -> Result<Waiting, store::Error> {
+    let selections = shared.ledger.get().selections(webhook_id)?;
+    let count = move |queue: &mut Queue| {
+        let (mut waiting, mut or_more) = (0, false);
+        for order_type in OrderType::ALL {
+            let cursor = places[order_type].cursor;
+            let survey = queue.survey(order_type, cursor, &selections, WAITING_MAX)?;
+            waiting += survey.waiting;
+            or_more |= !survey.complete;
+        }
+        Ok((waiting, or_more))
+    };
+    shared.queue.call(count).await
 }
 
 /// How a lane shows that it comes on.
