@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
@@ -54,9 +55,13 @@ pub struct Reading {
 impl Reading {
     /// The clocks of this moment.
     pub fn take() -> Self {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        // No process outlives its boot.
+        static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
+            let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+            boot_id.unwrap_or_default().trim().to_owned()
+        });
         Self {
-            boot_id: boot_id.unwrap_or_default().trim().to_owned(),
+            boot_id: BOOT_ID.clone(),
             boottime_ms: boottime_ms(),
             wall: WallTime::now(),
         }
