@@ -6,7 +6,7 @@ use super::client::Client;
 use super::{ConfigPlace, Failure};
 use crate::admin::api;
 use crate::clock::{Reading, WallTime};
-use crate::store::backup::{Draft, rotate};
+use crate::store::backup::{Draft, LEDGER, QUEUE, give_to_owner_of, rotate};
 use crate::store::ledger::Ledger;
 
 /// Copy queue and ledger to the folder for backups; deliveries go on meanwhile
@@ -38,11 +38,18 @@ pub(super) fn run(args: &Args, place: &ConfigPlace) -> Result<(), Failure> {
 fn by_hand(place: &ConfigPlace) -> Result<api::BackedUp, Failure> {
     let config = place.load()?;
     let mut ledger = Ledger::open(&config.ledger.path, &Reading::take())?;
+    let dir_is_new = !config.maintenance.backup_dir.exists();
     let draft = Draft::begin(&config.maintenance.backup_dir, WallTime::now())?;
     let image = ledger.begin_copy()?;
     draft.copy_ledger(&image)?;
     draft.copy_queue(&config.queue.path)?;
     let backup = draft.finish()?;
+    if dir_is_new {
+        give_to_owner_of(&config.ledger.path, &config.maintenance.backup_dir)?;
+    }
+    for name in ["", LEDGER, QUEUE] {
+        give_to_owner_of(&config.ledger.path, &backup.folder.join(name))?;
+    }
     rotate(
         &config.maintenance.backup_dir,
         config.maintenance.backup_keep,

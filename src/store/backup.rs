@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup as Copying, StepResult};
@@ -238,6 +238,17 @@ pub fn release(ledger: &Path) -> Result<(), Error> {
         .and_then(|conn| conn.execute("UPDATE ledger SET copied_at = NULL WHERE id = 1", []))
         .map(drop)
         .during("making the copy usable", ledger)
+}
+
+/// Gives a file or folder to whom the ledger belongs to: what root copies by hand, the daemon rotates.
+pub fn give_to_owner_of(ledger: &Path, path: &Path) -> Result<(), Error> {
+    let doing = "giving it to the ledger's owner";
+    let owner = fs::metadata(ledger).during(doing, ledger)?;
+    let found = fs::metadata(path).during(doing, path)?;
+    if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
+        std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).during(doing, path)?;
+    }
+    Ok(())
 }
 
 fn new_file(path: &Path) -> Result<File, Error> {

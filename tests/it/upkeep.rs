@@ -1,6 +1,7 @@
 //! Pruning, backups, going back to one, and whether the files are sound.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -266,6 +267,31 @@ fn a_backup_that_is_cut_off_leaves_the_others_alone() {
         let hidden = names.filter(|name| name.starts_with('.')).count();
         assert_eq!(hidden, 0, "{point}");
         assert!(first.join("queue.db").is_file() && second.join("ledger.db").is_file());
+    }
+}
+
+/// Else the daemon could neither add to the folder nor rotate what is in it.
+#[test]
+fn what_root_backs_up_belongs_to_the_ledgers_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let site = Site::new("[maintenance]\nbackup_dir = \"backups\"\n");
+    std::os::unix::fs::chown(site.ledger(), Some(12_345), Some(12_346)).unwrap();
+    let folder = backup(&site);
+    for path in [
+        folder.parent().unwrap(),
+        &folder,
+        &folder.join("ledger.db"),
+        &folder.join("queue.db"),
+    ] {
+        let found = path.metadata().unwrap();
+        assert_eq!(
+            (found.uid(), found.gid()),
+            (12_345, 12_346),
+            "{}",
+            path.display()
+        );
     }
 }
 
