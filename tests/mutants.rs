@@ -91,7 +91,7 @@ impl Copy {
     }
 
     fn simulate(&self) -> Output {
-        self.cargo(&["--", "--nocapture"])
+        self.cargo(&["every_seed_keeps_the_promises", "--", "--nocapture"])
     }
 
     /// `cargo test --test sim`; what it compiled is kept for the next mutant.
