@@ -12,7 +12,7 @@ pub(crate) struct Mutant {
 }
 
 /// All of them, in the order of the rules.
-pub(crate) const MUTANTS: [Mutant; 34] = [
+pub(crate) const MUTANTS: [Mutant; 35] = [
     Mutant {
         name: "a payload larger than payload_max_bytes",
         rule: "D1",
@@ -280,5 +280,23 @@ pub(crate) const MUTANTS: [Mutant; 34] = [
         file: "src/daemon/prune.rs",
         find: "            if let Some(waiting) = waiting {\n",
         replace: "            if let Some(waiting) = waiting.filter(|waiting| waiting.0 < 0) {\n",
+    },
+    // Both guards: for what had failed when the horizon was looked for, and for what failed meanwhile.
+    Mutant {
+        name: "pruned although it failed",
+        rule: "D11",
+        file: "src/store/ledger/prune.rs",
+        find: r#"payloads WHERE state = 'failed'";
+
+/// Whether a payload of the row is settled and will not be sent again, by all that one knows here;
+/// how old it is, is told by its id besides. As SQL.
+const DONE: &str = "(state IN ('delivered', 'discarded')
+"#,
+        replace: r#"payloads WHERE state = 'none'";
+
+/// Whether a payload of the row is settled and will not be sent again, by all that one knows here;
+/// how old it is, is told by its id besides. As SQL.
+const DONE: &str = "(state IN ('delivered', 'discarded', 'failed')
+"#,
     },
 ];

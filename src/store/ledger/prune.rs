@@ -541,6 +541,9 @@ impl Ledger {
     }
 }
 
+/// Payloads that failed. As SQL.
+const OF_FAILED: &str = "payloads WHERE state = 'failed'";
+
 /// Whether a payload of the row is settled and will not be sent again, by all that one knows here;
 /// how old it is, is told by its id besides. As SQL.
 const DONE: &str = "(state IN ('delivered', 'discarded')
@@ -556,9 +559,6 @@ pub(super) fn pruned_up_to(conn: &Connection) -> rusqlite::Result<Seq> {
 /// Payloads that are to be resent. As SQL.
 const OF_ERRANDS: &str = "errands CROSS JOIN payloads USING (webhook_id, payload_id)
     WHERE order_type IN ('purchase_order', 'transfer_order', 'work_order')";
-
-/// Payloads that failed. As SQL.
-const OF_FAILED: &str = "payloads WHERE state = 'failed'";
 
 /// The first order in some payloads of this queue.
 fn first_order(conn: &Connection, payloads: &str) -> rusqlite::Result<Option<Seq>> {
