@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::producers::{available, skip};
+use crate::producers::{available, piped, skip};
 use crate::support::{OK, Receiver, Site};
 
 /// What a program might change by accident.
@@ -30,26 +30,8 @@ fn node() -> Option<String> {
 
 /// Runs a producer with an order on its standard input: whether it ended well, and what it printed.
 fn run(mut program: Command, queue: &Path, key: &str, order: &str) -> (bool, String) {
-    let mut child = program
-        .arg(queue)
-        .args(["work_order", key])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(order.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&text).trim_end().to_owned(),
-    )
+    let (ended_well, told) = piped(program.arg(queue).args(["work_order", key]), order);
+    (ended_well, told.trim_end().to_owned())
 }
 
 /// Everything that a producer is to do right.

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::admin::Asked;
-use crate::producers::{available, skip};
+use crate::producers::{available, piped, skip};
 use crate::support::{Answer, OK, PATIENCE, Receiver, Site};
 use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,28 +57,6 @@ fn sample(text: &str, name: &str) -> f64 {
     let line = text.lines().find(|line| line.starts_with(name));
     let line = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
-}
-
-/// What a program prints that is given a text.
-fn piped(command: &mut Command, text: &str) -> (bool, String) {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&told).into_owned(),
-    )
 }
 
 #[test]

@@ -330,6 +330,28 @@ fn finish(command: &mut Command) -> Result<(), String> {
         .to_owned())
 }
 
+/// Whether a program that is given a text ends well, and what it prints.
+pub(crate) fn piped(command: &mut Command, text: &str) -> (bool, String) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&told).into_owned(),
+    )
+}
+
 /// Gives the statements to a program, and returns its first line and all the others.
 fn lines_of(command: &mut Command, statements: &[String]) -> (String, Vec<String>) {
     let mut child = command
